@@ -1,0 +1,1 @@
+"""Quiesce: stops, drains and rolls application servers on Kubernetes without losing a request."""

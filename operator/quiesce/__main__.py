@@ -1,0 +1,48 @@
+"""`python -m quiesce`: the operator's process."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+
+import kopf
+
+from quiesce.cluster.kube import KubeCluster
+from quiesce.control.health import PORT, serve_health
+from quiesce.control.operator import Operator
+from quiesce.handlers import registry, settings
+
+
+async def run(health_port: int) -> None:
+    cluster = await KubeCluster.connect()
+    operator = Operator(cluster, os.environ.get("POD_NAME") or socket.gethostname())
+    health = await serve_health(operator, health_port)
+    stop = asyncio.Event()
+    watches = kopf.operator(
+        registry=registry(operator), settings=settings(), clusterwide=True, standalone=True, stop_flag=stop
+    )
+    try:
+        # Whichever ends first ends the process: its successor starts from what is in the cluster.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operator.run())
+            await watches
+            raise SystemExit(0 if stop.is_set() else 1)
+    finally:
+        await health.cleanup()
+        await cluster.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="quiesce", description="Stops, drains and rolls application servers.")
+    parser.add_argument("--health-port", type=int, default=PORT, help="for /livez and /readyz (default: %(default)s)")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    arguments = parser.parse_args()
+    logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("kopf", "aiohttp", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asyncio.run(run(arguments.health_port))
+
+
+if __name__ == "__main__":
+    main()

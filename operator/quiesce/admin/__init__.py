@@ -1,0 +1,1 @@
+"""Talking to servers at their admin endpoints: one typed adapter for each kind of server."""

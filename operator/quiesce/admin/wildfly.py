@@ -1,0 +1,194 @@
+"""A standalone WildFly or JBoss EAP server, by its HTTP management API.
+
+Requests and answers: WildFly Admin Guide, "The HTTP management API" and "Suspend, Resume and Graceful shutdown".
+"""
+
+from typing import Any, get_args
+
+import aiohttp
+import msgspec
+
+from quiesce.admin.port import AdminError
+from quiesce.model.server import Report, SuspendState
+
+# With mod_cluster, a suspend may take stop-context-timeout (10 s) to return; a look takes milliseconds.
+ACT_TIMEOUT_SECONDS = 15
+LOOK_TIMEOUT_SECONDS = 5
+
+Address = list[dict[str, str]]
+REQUEST_CONTROLLER: Address = [{"subsystem": "request-controller"}]
+UNDERTOW: Address = [{"subsystem": "undertow"}]
+FILTER_NAME = "quiesce-close"
+FILTER: Address = [*UNDERTOW, {"configuration": "filter"}, {"response-header": FILTER_NAME}]
+DUPLICATE = "WFLYCTL0212"
+NOT_FOUND = "WFLYCTL0216"
+
+# `server-state` of a server that serves; the last two wait for a reload or restart of their configuration.
+RUNS = ("running", "reload-required", "restart-required")
+
+
+class Answer(msgspec.Struct, frozen=True, rename="kebab"):
+    """`failure_description` is a text or, for composites, a structure of texts."""
+
+    outcome: str
+    result: Any = None
+    failure_description: Any = None
+
+
+class WildFly:
+    """One server's management endpoint; holds one session, bound to one pod."""
+
+    def __init__(self, host: str, port: int, username: str, password: str) -> None:
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/management"
+        self._address = f"{host}:{port}"
+        digest = aiohttp.DigestAuthMiddleware(username, password)
+        self._session = aiohttp.ClientSession(middlewares=(digest,))
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def report(self) -> Report:
+        """One round trip. Answers differ by what the server has: without Undertow there is nothing to shed."""
+        steps = [
+            {"operation": "read-attribute", "address": [], "name": "suspend-state"},
+            {"operation": "read-attribute", "address": [], "name": "server-state"},
+            {"operation": "read-attribute", "address": REQUEST_CONTROLLER, "name": "active-requests"},
+            _read_servers(),
+        ]
+        answer = await self._ask("composite", steps=steps, headers={"rollback-on-runtime-failure": False})
+        suspend_state, server_state, active, servers = (_step(answer, number) for number in range(1, 5))
+        if suspend_state not in get_args(SuspendState) or not isinstance(server_state, str):
+            raise AdminError("Unexpected", f"{self._address} gave no suspend-state and server-state: {_text(answer)}")
+        sheds = _is_shed(servers)
+        return Report(
+            suspend_state=suspend_state,
+            server_state=server_state,
+            runs=server_state in RUNS,
+            active_requests=active if isinstance(active, int) else None,
+            shed=any(sheds),
+            sheds_all=all(sheds),
+        )
+
+    async def shed(self) -> None:
+        """A response header filter takes effect at once, without a reload."""
+        await self._do(FILTER, "add", {"header-name": "Connection", "header-value": "close"}, tolerate=DUPLICATE)
+        for host in _hosts(await self._servers()):
+            await self._do([*host, {"filter-ref": FILTER_NAME}], "add", tolerate=DUPLICATE)
+
+    async def unshed(self) -> None:
+        """Without `allow-resource-service-restart` the removal would wait for a reload, which cuts requests."""
+        for host in _hosts(await self._servers()):
+            await self._do(
+                [*host, {"filter-ref": FILTER_NAME}],
+                "remove",
+                headers={"allow-resource-service-restart": True},
+                tolerate=NOT_FOUND,
+            )
+
+    async def suspend(self) -> None:
+        """With a timeout of 0: any other blocks, and holds the lock that `resume` needs."""
+        await self._do([], "suspend", {"suspend-timeout": 0})
+
+    async def resume(self) -> None:
+        await self._do([], "resume")
+
+    async def stop(self) -> None:
+        """With a timeout of 0: a `resume` during a longer one would end the server at once."""
+        await self._do([], "shutdown", {"suspend-timeout": 0})
+
+    async def _servers(self) -> Any:
+        answer = await self._ask(**_read_servers())
+        if answer.outcome != "success":
+            raise AdminError("Unexpected", f"{self._address} did not list its Undertow servers: {_text(answer)}")
+        return answer.result
+
+    async def _do(
+        self,
+        address: Address,
+        operation: str,
+        parameters: dict[str, Any] | None = None,
+        *,
+        headers: dict[str, Any] | None = None,
+        tolerate: str = "",
+    ) -> None:
+        answer = await self._ask(operation, address, headers, timeout=ACT_TIMEOUT_SECONDS, **(parameters or {}))
+        if answer.outcome == "success" or (tolerate and tolerate in _text(answer)):
+            return
+        # An answer of 200 can still say "cancelled".
+        where = "".join(f"/{kind}={name}" for part in address for kind, name in part.items())
+        raise AdminError("Unexpected", f"{self._address} said {answer.outcome} to {where}:{operation}: {_text(answer)}")
+
+    async def _ask(
+        self,
+        operation: str,
+        address: Address | None = None,
+        headers: dict[str, Any] | None = None,
+        timeout: float = LOOK_TIMEOUT_SECONDS,
+        **parameters: Any,
+    ) -> Answer:
+        body = {"operation": operation, "address": address or [], **parameters}
+        if headers:
+            body["operation-headers"] = headers
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.post(self._url, json=body, timeout=limit, allow_redirects=False) as response:
+                status, raw = response.status, await response.read()
+        except TimeoutError:
+            raise AdminError("Unreachable", f"{self._address} did not answer within {timeout:g} s") from None
+        except aiohttp.ClientError as error:
+            raise AdminError("Unreachable", f"{self._address} can't be reached: {error}") from error
+        return self._read(status, raw)
+
+    def _read(self, status: int, raw: bytes) -> Answer:
+        match status:
+            case 200 | 500:  # 500 is an operation that failed, and says how
+                try:
+                    return msgspec.json.decode(raw, type=Answer)
+                except msgspec.DecodeError:
+                    excerpt = raw[:80].decode(errors="replace")
+                    message = f"{self._address} is not a WildFly management endpoint: HTTP {status}, {excerpt!r}"
+                    raise AdminError("Unexpected", message) from None
+            case 401:
+                raise AdminError("Unauthorized", f"{self._address} refuses the username and password (HTTP 401)")
+            case 403:
+                raise AdminError("Forbidden", f"{self._address} does not allow this user to do it (HTTP 403)")
+            case 503:  # near the end of boot, and during a stop
+                raise AdminError("Unreachable", f"{self._address} is starting or stopping (HTTP 503)")
+            case _:
+                raise AdminError("Unexpected", f"{self._address} answered HTTP {status}")
+
+
+def _read_servers() -> dict[str, Any]:
+    return {
+        "operation": "read-children-resources",
+        "address": UNDERTOW,
+        "child-type": "server",
+        "recursive": True,
+    }
+
+
+def _step(answer: Answer, number: int) -> Any:
+    result = answer.result
+    step = result.get(f"step-{number}") if isinstance(result, dict) else None
+    return step.get("result") if isinstance(step, dict) and step.get("outcome") == "success" else None
+
+
+def _each_host(servers: Any) -> list[tuple[Address, dict[str, Any]]]:
+    return [
+        ([*UNDERTOW, {"server": server}, {"host": host}], resource or {})
+        for server, described in (servers or {}).items()
+        for host, resource in (described.get("host") or {}).items()
+    ]
+
+
+def _hosts(servers: Any) -> list[Address]:
+    return [address for address, _ in _each_host(servers)]
+
+
+def _is_shed(servers: Any) -> list[bool]:
+    return [FILTER_NAME in (host.get("filter-ref") or {}) for _, host in _each_host(servers)]
+
+
+def _text(answer: Answer) -> str:
+    description = answer.failure_description
+    return description if isinstance(description, str) else msgspec.json.encode(description or answer.result).decode()

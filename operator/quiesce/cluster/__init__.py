@@ -1,0 +1,1 @@
+"""Talking to Kubernetes: one port, one adapter, and what the watches have told."""

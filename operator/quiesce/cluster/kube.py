@@ -1,0 +1,239 @@
+"""The port's adapter: `kubernetes.aio` for connection, authentication and TLS, narrow types for what comes back."""
+
+import logging
+import ssl
+from base64 import b64decode
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from kubernetes.aio import client, config
+
+from quiesce.cluster.port import ClusterError, Own, Snapshot
+from quiesce.model import names
+from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.resources import AppServer, ServerGroup
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_SECONDS = 10
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+
+OWN = f"/apis/{names.API_VERSION}/namespaces/{{namespace}}"
+SERVERS = OWN + "/appservers"
+GROUPS = OWN + "/servergroups"
+PODS = "/api/v1/namespaces/{namespace}/pods"
+
+
+class Page(msgspec.Struct, frozen=True):
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class Items(msgspec.Struct, frozen=True):
+    items: list[msgspec.Raw] = []
+    metadata: Page = Page()
+
+
+class Secret(msgspec.Struct, frozen=True):
+    data: dict[str, str] = {}
+
+
+class ApiStatus(msgspec.Struct, frozen=True):
+    """The API server's answer to a request that it refuses (apimachinery `Status`)."""
+
+    message: str = ""
+
+
+class KubeCluster:
+    """The API server that the process's own configuration names: the pod's service account, or a kubeconfig."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    @classmethod
+    async def connect(cls) -> "KubeCluster":
+        await config.load_config()
+        return cls(client.ApiClient())
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def everything(self) -> Snapshot:
+        own = f"/apis/{names.API_VERSION}"
+        return Snapshot(
+            servers=await self._list(f"{own}/appservers", "", "", AppServer),
+            groups=await self._list(f"{own}/servergroups", "", "", ServerGroup),
+            pods=await self._list("/api/v1/pods", "", f"{names.MANAGED}=true", Pod),
+            slices=await self._list("/apis/discovery.k8s.io/v1/endpointslices", "", "", EndpointSlice),
+        )
+
+    async def server(self, namespace: str, name: str) -> AppServer | None:
+        return await self._find(f"{SERVERS}/{name}", namespace, AppServer)
+
+    async def servers(self, namespace: str, group: str) -> list[AppServer]:
+        return await self._list(SERVERS, namespace, f"{names.SERVER_GROUP}={group}", AppServer)
+
+    async def group(self, namespace: str, name: str) -> ServerGroup | None:
+        return await self._find(f"{GROUPS}/{name}", namespace, ServerGroup)
+
+    async def pod(self, namespace: str, name: str) -> Pod | None:
+        return await self._find(f"{PODS}/{name}", namespace, Pod)
+
+    async def pods(self, namespace: str, group: str) -> list[Pod]:
+        return await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)
+
+    async def service(self, namespace: str, name: str) -> Service | None:
+        return await self._find(f"/api/v1/namespaces/{{namespace}}/services/{name}", namespace, Service)
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        secret = await self._find(f"/api/v1/namespaces/{{namespace}}/secrets/{name}", namespace, Secret)
+        return None if secret is None else {key: b64decode(value) for key, value in secret.data.items()}
+
+    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
+        query = [("dryRun", "All")] if dry_run else []
+        return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
+
+    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
+        own = pod.metadata
+        condition = {
+            "type": names.GATE,
+            "status": "True" if is_open else "False",
+            "reason": reason,
+            "lastTransitionTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        patch = {"metadata": {"uid": own.uid}, "status": {"conditions": [condition]}}
+        return await self._send("PATCH", f"{PODS}/{own.name}/status", own.namespace, Pod, patch, content=STRATEGIC)
+
+    async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
+        options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        await self._delete(f"{PODS}/{pod.metadata.name}", pod.metadata.namespace, options)
+
+    async def apply_server(self, manifest: dict[str, Any]) -> AppServer:
+        metadata = manifest["metadata"]
+        path = f"{SERVERS}/{metadata['name']}"
+        return await self._send("PATCH", path, metadata["namespace"], AppServer, manifest, content=APPLY)
+
+    async def delete_server(self, namespace: str, name: str, uid: str) -> None:
+        await self._delete(f"{SERVERS}/{name}", namespace, {"preconditions": {"uid": uid}})
+
+    async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
+        own = server.metadata
+        patch = {"metadata": {"resourceVersion": own.resource_version, "finalizers": finalizers}}
+        try:
+            return await self._send("PATCH", f"{SERVERS}/{own.name}", own.namespace, AppServer, patch, content=MERGE)
+        except ClusterError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def remove_annotation(self, owner: Own, annotation: str) -> Own:
+        path = SERVERS if isinstance(owner, AppServer) else GROUPS
+        own = owner.metadata
+        patch = {"metadata": {"uid": own.uid, "annotations": {annotation: None}}}
+        return await self._send("PATCH", f"{path}/{own.name}", own.namespace, type(owner), patch, content=MERGE)
+
+    async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer:
+        return await self._apply_status(SERVERS, server, status)
+
+    async def apply_group_status(self, group: ServerGroup, status: dict[str, Any]) -> ServerGroup:
+        return await self._apply_status(GROUPS, group, status)
+
+    async def create_event(self, event: dict[str, Any]) -> None:
+        path = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+        await self._send("POST", path, event["metadata"]["namespace"], ApiStatus, event)
+
+    async def _apply_status(self, path: str, owner: Own, status: dict[str, Any]) -> Own:
+        own = owner.metadata
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": type(owner).__name__,
+            "metadata": {"name": own.name, "namespace": own.namespace, "uid": own.uid},
+            "status": status,
+        }
+        return await self._send(
+            "PATCH", f"{path}/{own.name}/status", own.namespace, type(owner), manifest, content=APPLY
+        )
+
+    async def _find(self, path: str, namespace: str, kind: type[T]) -> T | None:
+        try:
+            return await self._send("GET", path, namespace, kind)
+        except ClusterError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def _list(self, path: str, namespace: str, selector: str, kind: type[T]) -> list[T]:
+        """All pages, each object decoded by itself: one that is not understood does not hide the rest."""
+        found: list[T] = []
+        following = ""
+        while True:
+            query = [("limit", "500"), ("labelSelector", selector), ("continue", following)]
+            page = await self._send("GET", path, namespace, Items, query=[(k, v) for k, v in query if v])
+            found += [item for raw in page.items if (item := _decode(raw, kind))]
+            following = page.metadata.continue_
+            if not following:
+                return found
+
+    async def _delete(self, path: str, namespace: str, options: dict[str, Any]) -> None:
+        try:
+            await self._send("DELETE", path, namespace, ApiStatus, options)
+        except ClusterError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):  # gone, or another one by now
+                raise
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        namespace: str,
+        kind: type[T],
+        body: dict[str, Any] | None = None,
+        *,
+        content: str = JSON,
+        query: list[tuple[str, str]] | None = None,
+    ) -> T:
+        query = list(query or [])
+        if content == APPLY:
+            query += [("force", "true")]
+        if method in ("POST", "PATCH"):
+            query += [("fieldManager", names.MANAGER)]
+        try:
+            request = await self._api.param_serialize(
+                method,
+                path,
+                path_params={"namespace": namespace},
+                query_params=query,
+                header_params={"Accept": JSON, "Content-Type": content},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT_SECONDS)
+            raw = await response.read()
+        except (TimeoutError, aiohttp.ClientError, ssl.SSLError) as error:
+            raise ClusterError(0, f"the API server did not answer: {error!r}") from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise ClusterError(response.status, _message(raw))
+        return msgspec.json.decode(raw, type=kind)
+
+
+def _decode(raw: msgspec.Raw, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        logger.error("skipped a %s that can't be read: %s", kind.__name__, error)
+        return None
+
+
+def _message(raw: bytes) -> str:
+    try:
+        return msgspec.json.decode(raw, type=ApiStatus).message
+    except msgspec.DecodeError:
+        return raw[:200].decode(errors="replace")

@@ -1,0 +1,74 @@
+"""What the loop asks of Kubernetes. Every call is one request."""
+
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.resources import AppServer, ServerGroup
+
+Own = TypeVar("Own", AppServer, ServerGroup)
+
+
+class ClusterError(Exception):
+    """A request that the API server refused or did not answer; the message is the API server's own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the object itself is refused: invalid, over a quota, against a policy."""
+        return self.status in (400, 403, 422)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All that the operator has to know of, from four lists."""
+
+    servers: list[AppServer]
+    groups: list[ServerGroup]
+    pods: list[Pod]
+    slices: list[EndpointSlice]
+
+
+class Cluster(Protocol):
+    """Reads are live, and None for what is not there. Raises ClusterError."""
+
+    async def everything(self) -> Snapshot: ...
+
+    async def server(self, namespace: str, name: str) -> AppServer | None: ...
+
+    async def servers(self, namespace: str, group: str) -> list[AppServer]: ...
+
+    async def group(self, namespace: str, name: str) -> ServerGroup | None: ...
+
+    async def pod(self, namespace: str, name: str) -> Pod | None: ...
+
+    async def pods(self, namespace: str, group: str) -> list[Pod]: ...
+
+    async def service(self, namespace: str, name: str) -> Service | None: ...
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
+
+    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod: ...
+
+    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod: ...
+
+    async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
+        """Delete this very pod; one of the same name and another UID is left alone."""
+
+    async def apply_server(self, manifest: dict[str, Any]) -> AppServer: ...
+
+    async def delete_server(self, namespace: str, name: str, uid: str) -> None: ...
+
+    async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None: ...
+
+    async def remove_annotation(self, owner: Own, annotation: str) -> Own: ...
+
+    async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer: ...
+
+    async def apply_group_status(self, group: ServerGroup, status: dict[str, Any]) -> ServerGroup: ...
+
+    async def create_event(self, event: dict[str, Any]) -> None: ...

@@ -1,0 +1,123 @@
+"""What the watches have told: the newest known state of each object, so that a look at the world costs no request.
+
+It can lag behind; whoever is about to take something away looks live first, and hands what came back in here.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from quiesce.model import names
+from quiesce.model.objects import Endpoint, EndpointSlice, Pod
+from quiesce.model.resources import AppServer, ServerGroup
+
+Key = tuple[str, str]  # namespace, name
+
+
+class World:
+    def __init__(self) -> None:
+        self.servers: dict[Key, AppServer] = {}
+        self.groups: dict[Key, ServerGroup] = {}
+        self.pods: dict[Key, Pod] = {}
+        self._pod_keys: dict[str, Key] = {}
+        self._members: dict[Key, set[Key]] = defaultdict(set)
+        self._ready: dict[Key, tuple[str, frozenset[str]]] = {}  # slice → its Service, UIDs of its ready pods
+        self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
+
+    def members(self, group: Key) -> list[AppServer]:
+        return [self.servers[key] for key in self._members.get(group, ()) if key in self.servers]
+
+    def routes(self, pod: Pod) -> tuple[str, ...]:
+        """The Services whose EndpointSlices have this very pod as ready."""
+        return tuple(sorted({self._ready[key][0] for key in self._routes.get(pod.metadata.uid, ())}))
+
+    def replace(
+        self,
+        servers: Iterable[AppServer],
+        groups: Iterable[ServerGroup],
+        pods: Iterable[Pod],
+        slices: Iterable[EndpointSlice],
+    ) -> None:
+        """Start afresh from lists, so that what went away unseen is forgotten."""
+        self.__init__()  # type: ignore[misc]
+        for server in servers:
+            self.see_server(server)
+        for group in groups:
+            self.see_group(group)
+        for pod in pods:
+            self.see_pod(pod)
+        for endpoints in slices:
+            self.see_slice(endpoints)
+
+    def see_server(self, server: AppServer) -> None:
+        key = _key(server)
+        if _is_newer(server, self.servers.get(key)):
+            self.servers[key] = server
+            if group := group_of(server):
+                self._members[group].add(key)
+
+    def see_group(self, group: ServerGroup) -> None:
+        if _is_newer(group, self.groups.get(_key(group))):
+            self.groups[_key(group)] = group
+
+    def see_pod(self, pod: Pod) -> None:
+        known = self.pods.get(_key(pod))
+        if _is_newer(pod, known):
+            if known:
+                self._pod_keys.pop(known.metadata.uid, None)
+            self.pods[_key(pod)] = pod
+            self._pod_keys[pod.metadata.uid] = _key(pod)
+
+    def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
+        """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
+        key = (endpoints.metadata.namespace, endpoints.metadata.name)
+        listed: Iterable[Endpoint] = () if gone else endpoints.endpoints or ()
+        ready = frozenset(e.target_ref.uid for e in listed if e.target_ref and e.is_ready)
+        _, before = self._ready.pop(key, ("", frozenset()))
+        if not gone:
+            self._ready[key] = (endpoints.service, ready)
+        for uid in before - ready:
+            self._routes[uid].discard(key)
+            if not self._routes[uid]:
+                del self._routes[uid]
+        for uid in ready:
+            self._routes[uid].add(key)
+        return set(before ^ ready)
+
+    def pods_by_uid(self, uids: set[str]) -> list[Key]:
+        return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
+
+    def forget_server(self, key: Key) -> None:
+        server = self.servers.pop(key, None)
+        if server and (group := group_of(server)):
+            self._members[group].discard(key)
+            if not self._members[group]:
+                del self._members[group]
+
+    def forget_group(self, key: Key) -> None:
+        self.groups.pop(key, None)
+
+    def forget_pod(self, key: Key, uid: str) -> None:
+        """Only that very pod: its successor may be here already."""
+        pod = self.pods.get(key)
+        if pod and pod.metadata.uid == uid:
+            del self.pods[key]
+            self._pod_keys.pop(uid, None)
+
+
+def group_of(server: AppServer) -> Key | None:
+    owner = server.metadata.owner
+    return (server.metadata.namespace, owner.name) if owner and owner.kind == "ServerGroup" else None
+
+
+def server_of(pod: Pod) -> Key | None:
+    name = pod.metadata.labels.get(names.SERVER)
+    return (pod.metadata.namespace, name) if name else None
+
+
+def _key(thing: AppServer | ServerGroup | Pod) -> Key:
+    return (thing.metadata.namespace, thing.metadata.name)
+
+
+def _is_newer(seen: AppServer | ServerGroup | Pod, known: AppServer | ServerGroup | Pod | None) -> bool:
+    """Resource versions of one kind are ordered numbers (KEP-5504), an object's own and its successor's."""
+    return known is None or int(seen.metadata.resource_version) >= int(known.metadata.resource_version)

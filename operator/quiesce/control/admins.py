@@ -1,0 +1,82 @@
+"""Sessions with servers: one for each pod, opened only after a live look at whose address it is."""
+
+import msgspec
+
+from quiesce.admin.port import AdminEndpoint, AdminError
+from quiesce.admin.wildfly import WildFly
+from quiesce.cluster.port import Cluster
+from quiesce.model.objects import Pod
+from quiesce.model.resources import AppServer
+from quiesce.model.server import AdminFailure, Report
+
+
+class Session(msgspec.Struct, frozen=True):
+    pod_uid: str
+    spec: object  # the `admin` part of the spec that it was opened for
+    endpoint: AdminEndpoint
+
+
+class Admins:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._sessions: dict[tuple[str, str], Session] = {}
+
+    async def report(self, server: AppServer, pod: Pod) -> Report | AdminFailure:
+        try:
+            return await (await self.endpoint(server, pod)).report()
+        except AdminError as error:
+            if error.failure.kind == "Unauthorized":
+                await self.drop(server)  # the Secret may have changed: it is read again for the next session
+                secret = server.spec.admin.credentials_secret_ref.name
+                message = f"{error.failure.message}: check username and password in Secret {secret!r}"
+                return AdminFailure("Unauthorized", message)
+            return error.failure
+
+    async def endpoint(self, server: AppServer, pod: Pod) -> AdminEndpoint:
+        key = (server.metadata.namespace, server.metadata.name)
+        session = self._sessions.get(key)
+        if session and session.pod_uid == pod.metadata.uid and session.spec == server.spec.admin:
+            return session.endpoint
+        await self.drop(server)
+        endpoint = await self._open(server, pod)
+        self._sessions[key] = Session(pod.metadata.uid, server.spec.admin, endpoint)
+        return endpoint
+
+    async def drop(self, server: AppServer) -> None:
+        await self.forget(server.metadata.namespace, server.metadata.name)
+
+    async def forget(self, namespace: str, name: str) -> None:
+        session = self._sessions.pop((namespace, name), None)
+        if session:
+            await session.endpoint.close()
+
+    async def _open(self, server: AppServer, pod: Pod) -> AdminEndpoint:
+        """Credentials go to the address of this server's own pod and nowhere else."""
+        own, admin = server.metadata, server.spec.admin
+        live = await self._cluster.pod(own.namespace, own.name)
+        owner = live.metadata.owner if live else None
+        if live is None or owner is None or live.metadata.uid != pod.metadata.uid or owner.uid != own.uid:
+            raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
+        if not live.status.pod_ip:
+            raise AdminError("Unreachable", f"pod {own.name} has no address yet")
+        port = next((p.container_port for c in live.spec.containers for p in c.ports if p.name == admin.port), None)
+        if port is None:
+            raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
+        username, password = await self._credentials(server)
+        return WildFly(live.status.pod_ip, port, username, password)
+
+    async def _credentials(self, server: AppServer) -> tuple[str, str]:
+        name = server.spec.admin.credentials_secret_ref.name
+        secret = await self._cluster.secret(server.metadata.namespace, name)
+        if secret is None:
+            message = (
+                f"spec.admin.credentialsSecretRef: there is no Secret {name!r}: create it with username and password"
+            )
+            raise AdminError("Misconfigured", message)
+        missing = [key for key in ("username", "password") if not secret.get(key)]
+        if missing:
+            raise AdminError("Misconfigured", f"Secret {name!r} lacks {' and '.join(missing)}")
+        try:
+            return secret["username"].decode(), secret["password"].decode()
+        except UnicodeDecodeError:
+            raise AdminError("Misconfigured", f"username and password in Secret {name!r} are not UTF-8") from None

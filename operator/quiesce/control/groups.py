@@ -1,0 +1,103 @@
+"""Reconciling one group: observe, decide, tell, act."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from quiesce.cluster.port import Cluster
+from quiesce.cluster.world import World
+from quiesce.control.events import publish
+from quiesce.decide.group import GroupObservation, GroupPlan, Member, decide_group
+from quiesce.decide.status import group_events, group_status
+from quiesce.model.plan import DISRUPTIVE, Act, ApplyServer, ConsumeAnnotation, DeleteServer
+from quiesce.model.resources import ServerGroup
+from quiesce.model.times import Seconds
+
+logger = logging.getLogger(__name__)
+
+
+class Groups:
+    def __init__(self, cluster: Cluster, world: World, clock: Callable[[], Seconds], instance: str) -> None:
+        self._cluster = cluster
+        self._world = world
+        self._clock = clock
+        self._instance = instance
+
+    async def reconcile(self, namespace: str, name: str) -> Seconds | None:
+        group = self._world.groups.get((namespace, name))
+        if group is None:
+            return None
+        observation = self._observe(group)
+        plan = decide_group(observation)
+        if any(isinstance(act, DISRUPTIVE) for act in plan.acts):
+            live = await self._look_live(group)
+            if live is None:
+                return 0
+            observation = self._observe(live)
+            plan = decide_group(observation)
+        observation = await self._tell(observation, plan)
+        for act in plan.acts:
+            await self._do(observation.group, act)
+        return 0 if plan.acts else None
+
+    def _observe(self, group: ServerGroup) -> GroupObservation:
+        own = group.metadata
+        members = [
+            Member(server, self._world.pods.get((own.namespace, server.metadata.name)))
+            for server in self._world.members((own.namespace, own.name))
+            if server.metadata.owner and server.metadata.owner.uid == own.uid
+        ]
+        members.sort(key=lambda member: member.ordinal)
+        mine = {member.name for member in members}
+        names = (f"{own.name}-{ordinal}" for ordinal in range(group.spec.replicas))
+        taken = frozenset(n for n in names if n not in mine and (own.namespace, n) in self._world.servers)
+        return GroupObservation(now=self._clock(), group=group, members=tuple(members), taken=taken)
+
+    async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
+        """Read again what a budget is reckoned with; a watch may be behind."""
+        own = group.metadata
+        live = await self._cluster.group(own.namespace, own.name)
+        if live is None:
+            self._world.forget_group((own.namespace, own.name))
+            return None
+        self._world.see_group(live)
+        found = {server.metadata.name: server for server in await self._cluster.servers(own.namespace, own.name)}
+        for known in self._world.members((own.namespace, own.name)):
+            if known.metadata.name not in found:
+                self._world.forget_server((own.namespace, known.metadata.name))
+        for server in found.values():
+            self._world.see_server(server)
+        for pod in await self._cluster.pods(own.namespace, own.name):
+            self._world.see_pod(pod)
+        return live
+
+    async def _tell(self, o: GroupObservation, plan: GroupPlan) -> GroupObservation:
+        status = group_status(o, plan)
+        if status == o.group.status:
+            return o
+        written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
+        self._world.see_group(written)
+        for note in group_events(o, plan):
+            logger.info("%s/%s: %s: %s", o.group.metadata.namespace, o.group.metadata.name, note.reason, note.message)
+            await publish(self._cluster, o.group, note, o.now, self._instance)
+        return msgspec.structs.replace(o, group=written)
+
+    async def _do(self, group: ServerGroup, act: Act) -> None:
+        namespace = group.metadata.namespace
+        match act:
+            case ConsumeAnnotation(annotation):
+                self._world.see_group(await self._cluster.remove_annotation(group, annotation))
+            case ApplyServer(manifest):
+                name = manifest["metadata"]["name"]
+                if (namespace, name) not in self._world.servers:
+                    other = await self._cluster.server(namespace, name)
+                    if other:  # an apply would take it over
+                        self._world.see_server(other)
+                        return
+                self._world.see_server(await self._cluster.apply_server(manifest))
+            case DeleteServer(name, uid):
+                await self._cluster.delete_server(namespace, name, uid)
+                server = await self._cluster.server(namespace, name)
+                if server:
+                    self._world.see_server(server)

@@ -1,0 +1,27 @@
+"""Liveness and readiness over HTTP, for the kubelet."""
+
+from aiohttp import web
+
+from quiesce.control.operator import Operator
+
+PORT = 8080
+
+
+async def serve_health(operator: Operator, port: int = PORT) -> web.AppRunner:
+    """`/livez` fails when the loop no longer turns, `/readyz` until the first look at the cluster is done."""
+
+    async def livez(_: web.Request) -> web.Response:
+        stale = operator.stale_for()
+        if stale:
+            return web.Response(status=503, text=f"the loop is {stale:.0f} s behind\n")
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if operator.ready else web.Response(status=503, text="starting\n")
+
+    application = web.Application()
+    application.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

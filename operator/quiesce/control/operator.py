@@ -1,0 +1,103 @@
+"""The operator's parts put together: what the watches tell goes in, reconciles come out."""
+
+import asyncio
+import logging
+import time
+
+from quiesce.cluster.port import Cluster
+from quiesce.cluster.world import World, group_of, server_of
+from quiesce.control.admins import Admins
+from quiesce.control.groups import Groups
+from quiesce.control.queue import Key, Queue
+from quiesce.control.servers import Servers
+from quiesce.model.objects import EndpointSlice, Pod
+from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds
+
+# After a watch has listed anew, what went away meanwhile is found by listing once more, when it has calmed down.
+RESYNC_AFTER_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Operator:
+    def __init__(self, cluster: Cluster, instance: str) -> None:
+        self._cluster = cluster
+        self._world = World()
+        self._servers = Servers(cluster, self._world, Admins(cluster), time.time, instance)
+        self._groups = Groups(cluster, self._world, time.time, instance)
+        self._queue = Queue(self._reconcile, time.monotonic)
+        self._listed_at: Seconds | None = None
+        self.ready = False
+
+    async def run(self) -> None:
+        await self._resync()
+        self.ready = True
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._queue.run())
+            tasks.create_task(self._resync_after_lists())
+
+    def stale_for(self) -> Seconds:
+        return self._queue.stale_for()
+
+    def listed(self) -> None:
+        """A watch has begun with a list: it won't say what went away before."""
+        self._listed_at = time.monotonic()
+
+    def see_server(self, server: AppServer, *, gone: bool) -> None:
+        own = server.metadata
+        if gone:
+            self._world.forget_server((own.namespace, own.name))
+        else:
+            self._world.see_server(server)
+        self._queue.add(("server", own.namespace, own.name))
+        if group := group_of(server):
+            self._queue.add(("group", *group))
+
+    def see_group(self, group: ServerGroup, *, gone: bool) -> None:
+        own = group.metadata
+        if gone:
+            self._world.forget_group((own.namespace, own.name))
+        else:
+            self._world.see_group(group)
+        self._queue.add(("group", own.namespace, own.name))
+        for server in self._world.members((own.namespace, own.name)):
+            self._queue.add(("server", own.namespace, server.metadata.name))
+
+    def see_pod(self, pod: Pod, *, gone: bool) -> None:
+        key = server_of(pod)
+        if key is None:
+            return
+        if gone:
+            self._world.forget_pod(key, pod.metadata.uid)
+        else:
+            self._world.see_pod(pod)
+        self._queue.add(("server", *key))
+        server = self._world.servers.get(key)
+        if server and (group := group_of(server)):
+            self._queue.add(("group", *group))
+
+    def see_slice(self, endpoints: EndpointSlice, *, gone: bool) -> None:
+        changed = self._world.see_slice(endpoints, gone=gone)
+        for key in self._world.pods_by_uid(changed):
+            self._queue.add(("server", *key))
+
+    async def _reconcile(self, key: Key) -> Seconds | None:
+        kind, namespace, name = key
+        reconcile = self._servers.reconcile if kind == "server" else self._groups.reconcile
+        return await reconcile(namespace, name)
+
+    async def _resync(self) -> None:
+        found = await self._cluster.everything()
+        self._world.replace(found.servers, found.groups, found.pods, found.slices)
+        for server in found.servers:
+            self._queue.add(("server", server.metadata.namespace, server.metadata.name))
+        for group in found.groups:
+            self._queue.add(("group", group.metadata.namespace, group.metadata.name))
+
+    async def _resync_after_lists(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_AFTER_SECONDS / 2)
+            if self._listed_at is not None and time.monotonic() - self._listed_at >= RESYNC_AFTER_SECONDS:
+                self._listed_at = None
+                await self._resync()

@@ -1,0 +1,93 @@
+"""A keyed queue: one worker a key at a time, requests for the same key coalesce, failures back off."""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from quiesce.cluster.port import ClusterError
+from quiesce.model.times import Seconds
+
+# Which kind of thing, its namespace and name.
+Key = tuple[Literal["server", "group"], str, str]
+# What is done for a key; it returns when to look again, or None to wait for an event.
+Reconcile = Callable[[Key], Awaitable[Seconds | None]]
+
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+BEAT_SECONDS = 1.0
+# A reconcile does a handful of bounded requests; one that takes longer than this hangs.
+STUCK_SECONDS = 120.0
+
+logger = logging.getLogger(__name__)
+
+
+class Queue:
+    def __init__(self, reconcile: Reconcile, clock: Callable[[], Seconds]) -> None:
+        """`clock` is monotonic."""
+        self._reconcile = reconcile
+        self._clock = clock
+        self._due: dict[Key, Seconds] = {}
+        self._heap: list[tuple[Seconds, Key]] = []
+        self._started: dict[Key, Seconds] = {}
+        self._failures: dict[Key, int] = {}
+        self._changed = asyncio.Event()
+        self._beat = clock()
+
+    def add(self, key: Key, after: Seconds = 0) -> None:
+        """Ask for a key to be looked at; the earliest request counts."""
+        due = self._clock() + after
+        if due < self._due.get(key, due + 1):
+            self._due[key] = due
+            heapq.heappush(self._heap, (due, key))
+            self._changed.set()
+
+    def stale_for(self) -> Seconds:
+        """How long the loop has not done what it should; 0 when all is well."""
+        now = self._clock()
+        oldest = min(self._started.values(), default=now)
+        return max(now - self._beat - 10 * BEAT_SECONDS, now - oldest - STUCK_SECONDS, 0.0)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._beat = now = self._clock()
+                self._changed.clear()
+                for key in self._take(now):
+                    self._started[key] = now
+                    tasks.create_task(self._work(key))
+                following = self._heap[0][0] - self._clock() if self._heap else BEAT_SECONDS
+                try:
+                    async with asyncio.timeout(max(0.0, min(following, BEAT_SECONDS))):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+
+    def _take(self, now: Seconds) -> list[Key]:
+        taken = []
+        while self._heap and self._heap[0][0] <= now:
+            due, key = heapq.heappop(self._heap)
+            if self._due.get(key) != due or key in self._started:
+                continue  # overtaken by an earlier request, or at work: `_work` puts it back
+            del self._due[key]
+            taken.append(key)
+        return taken
+
+    async def _work(self, key: Key) -> None:
+        try:
+            wake = await self._reconcile(key)
+            self._failures.pop(key, None)
+        except Exception as error:
+            count = self._failures[key] = self._failures.get(key, 0) + 1
+            wake = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
+            # Trouble with the API server is told in one line; anything else is a fault of ours, and traced.
+            trace = None if isinstance(error, ClusterError) else error
+            logger.warning("%s %s/%s: %s; again in %g s", *key, error, wake, exc_info=trace)
+        finally:
+            del self._started[key]
+        if (asked := self._due.get(key)) is not None:
+            heapq.heappush(self._heap, (asked, key))
+            self._changed.set()
+        if wake is not None:
+            self.add(key, wake)

@@ -1,0 +1,214 @@
+"""Reconciling one server: observe, decide, tell, act once."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from quiesce.admin.port import AdminError
+from quiesce.cluster.port import Cluster, ClusterError
+from quiesce.cluster.world import World, group_of
+from quiesce.control.admins import Admins
+from quiesce.control.events import publish
+from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.server import decide
+from quiesce.decide.status import server_events, server_status, worth_writing
+from quiesce.model import names
+from quiesce.model import plan as acts
+from quiesce.model.objects import Pod
+from quiesce.model.plan import Act, ServerPlan
+from quiesce.model.resources import AppServer
+from quiesce.model.times import Seconds
+
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 30.0
+# How often a stalled server's count of active requests is written.
+STALLED_REFRESH_SECONDS = 30.0
+# An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
+SLOW_WITHDRAWAL_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+replace = msgspec.structs.replace
+
+
+class Servers:
+    def __init__(
+        self, cluster: Cluster, world: World, admins: Admins, clock: Callable[[], Seconds], instance: str
+    ) -> None:
+        """`clock` is the time of day: drains are bounded across restarts of the operator."""
+        self._cluster = cluster
+        self._world = world
+        self._admins = admins
+        self._clock = clock
+        self._instance = instance
+        self._notes: dict[tuple[str, str], Notes] = {}
+        self._written: dict[tuple[str, str], Seconds] = {}
+
+    async def reconcile(self, namespace: str, name: str) -> Seconds | None:
+        server = self._world.servers.get((namespace, name))
+        if server is None:
+            await self._forget(namespace, name)
+            return None
+        observation = await self._observe(server)
+        plan = decide(observation)
+        if isinstance(plan.act, acts.DISRUPTIVE):
+            live = await self._look_live(server)
+            if live is None:
+                return 0
+            observation = await self._observe(live)
+            plan = decide(observation)
+        self._notes[namespace, name] = observation.notes
+        observation = await self._tell(observation, plan)
+        if plan.act is None:
+            return plan.wake
+        await self._try(observation, plan.act)
+        return 0
+
+    async def _observe(self, server: AppServer) -> Observation:
+        key = (server.metadata.namespace, server.metadata.name)
+        group = self._world.groups.get(group_of(server) or ("", ""))
+        pod = self._world.pods.get(key)
+        observation = Observation(
+            now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
+        )
+        if pod is None:
+            await self._admins.drop(server)
+            return observation.measured()
+        routes, unconfirmable = await self._routes(observation, pod)
+        admin = await self._admins.report(server, pod) if observation.container else None
+        return replace(
+            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin
+        ).measured()
+
+    async def _routes(self, o: Observation, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Services that still have the pod as ready, and of those the ones that will whatever happens."""
+        routes, drain = self._world.routes(pod), o.server.status.suspend
+        if not routes or not drain or o.now - drain.since.timestamp() < SLOW_WITHDRAWAL_SECONDS:
+            return routes, ()
+        found = {route: await self._cluster.service(pod.metadata.namespace, route) for route in routes}
+        unconfirmable = tuple(r for r, service in found.items() if service and service.spec.publish_not_ready_addresses)
+        return tuple(route for route in routes if route not in unconfirmable), unconfirmable
+
+    async def _look_live(self, server: AppServer) -> AppServer | None:
+        """Read again what a disruptive act depends on; a watch may be behind."""
+        namespace, name = server.metadata.namespace, server.metadata.name
+        live = await self._cluster.server(namespace, name)
+        if live is None:
+            self._world.forget_server((namespace, name))
+            return None
+        self._world.see_server(live)
+        await self._look_at_pod(live)
+        if owner := group_of(live):
+            group = await self._cluster.group(*owner)
+            if group:
+                self._world.see_group(group)
+            else:
+                self._world.forget_group(owner)
+        return live
+
+    async def _look_at_pod(self, server: AppServer) -> None:
+        key = (server.metadata.namespace, server.metadata.name)
+        pod, known = await self._cluster.pod(*key), self._world.pods.get(key)
+        if pod:
+            self._world.see_pod(pod)
+        elif known:
+            self._world.forget_pod(key, known.metadata.uid)
+
+    async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
+        """Write the status before the act: whoever goes on after a crash finds what was begun."""
+        key = (o.server.metadata.namespace, o.server.metadata.name)
+        status = server_status(o, plan)
+        refresh = (
+            bool(plan.stalled)
+            and status.active_requests != o.server.status.active_requests
+            and o.now - self._written.get(key, 0) >= STALLED_REFRESH_SECONDS
+        )
+        if not refresh and not worth_writing(o.server.status, status):
+            return o
+        written = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
+        self._written[key] = o.now
+        self._world.see_server(written)
+        for note in server_events(o, plan):
+            logger.info("%s/%s: %s: %s", *key, note.reason, note.message)
+            await publish(self._cluster, o.server, note, o.now, self._instance)
+        return replace(o, server=written)
+
+    async def _try(self, o: Observation, act: Act) -> None:
+        """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""
+        key, kind, refusal = (o.server.metadata.namespace, o.server.metadata.name), type(act).__name__, None
+        try:
+            await self._do(o, act)
+        except AdminError as error:
+            refusal = self._refused(o, kind, f"Admin{error.failure.kind}", error.failure.message)
+            if isinstance(act, acts.Shed) and error.failure.kind in ("Forbidden", "Unexpected"):
+                # Without it a drain is still right, only kept-alive connections get less warning.
+                self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
+        except ClusterError as error:
+            if not error.is_refusal:
+                raise
+            if isinstance(act, acts.CheckTemplate):
+                self._notes[key] = replace(
+                    self._notes[key], checked_template=act.template_hash, template_refused=error.message
+                )
+            refusal = self._refused(o, kind, f"{kind}Refused", error.message)
+        self._notes[key] = replace(
+            self._notes[key], refusal=refusal, acted="" if refusal else kind, acted_at=self._clock()
+        )
+        logger.debug("%s/%s: %s %s", *key, kind, refusal.message if refusal else "done")
+
+    def _refused(self, o: Observation, act: str, reason: str, message: str) -> Refusal:
+        before = o.notes.refusal
+        count = before.count + 1 if before and before.act == act else 1
+        wait = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
+        return Refusal(act=act, reason=reason, message=message, retry_at=self._clock() + wait, count=count)
+
+    async def _do(self, o: Observation, act: Act) -> None:
+        server, pod, cluster, world = o.server, o.pod, self._cluster, self._world
+        match act, pod:
+            case acts.AddFinalizer(), _:
+                changed = await cluster.set_finalizers(server, [*server.metadata.finalizers, names.FINALIZER])
+                self._see_server(server, changed)
+            case acts.RemoveFinalizer(), _:
+                rest = [finalizer for finalizer in server.metadata.finalizers if finalizer != names.FINALIZER]
+                self._see_server(server, await cluster.set_finalizers(server, rest))
+            case acts.ConsumeAnnotation(annotation), _:
+                self._see_server(server, await cluster.remove_annotation(server, annotation))
+            case acts.CheckTemplate(manifest, template_hash), _:
+                trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{server.metadata.name}-check"}}
+                await cluster.create_pod(trial, dry_run=True)
+                key = (server.metadata.namespace, server.metadata.name)
+                self._notes[key] = replace(self._notes[key], checked_template=template_hash, template_refused="")
+            case acts.CreatePod(manifest), _:
+                world.see_pod(await cluster.create_pod(manifest))
+            case acts.SetGate(is_open, reason), Pod():
+                world.see_pod(await cluster.set_gate(pod, is_open=is_open, reason=reason, now=o.now))
+            case acts.DeletePod(grace_seconds), Pod():
+                await cluster.delete_pod(pod, grace_seconds)
+                await self._look_at_pod(server)
+            case _, Pod():
+                await self._ask_server(o, act, pod)
+
+    async def _ask_server(self, o: Observation, act: Act, pod: Pod) -> None:
+        endpoint = await self._admins.endpoint(o.server, pod)
+        match act:
+            case acts.Shed():
+                await endpoint.shed()
+            case acts.Unshed():
+                await endpoint.unshed()
+            case acts.SuspendServer():
+                await endpoint.suspend()
+            case acts.ResumeServer():
+                await endpoint.resume()
+            case acts.StopServer():
+                await endpoint.stop()
+
+    def _see_server(self, before: AppServer, after: AppServer | None) -> None:
+        if after is None or (after.metadata.deletion_timestamp and not after.metadata.finalizers):
+            self._world.forget_server((before.metadata.namespace, before.metadata.name))
+        else:
+            self._world.see_server(after)
+
+    async def _forget(self, namespace: str, name: str) -> None:
+        self._notes.pop((namespace, name), None)
+        self._written.pop((namespace, name), None)
+        await self._admins.forget(namespace, name)

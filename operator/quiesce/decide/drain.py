@@ -1,0 +1,152 @@
+"""The order of a drain: withdraw, confirm, shed, margin, soft, hard.
+
+A server that is suspended while clients can still reach it answers them with 503, and connections outlive the
+withdrawal from the endpoints. So it goes on serving, each answer closing its connection, until nothing is active;
+only then is it suspended.
+"""
+
+import math
+
+import msgspec
+
+from quiesce.decide.observation import STOP_RESERVE_SECONDS, Observation
+from quiesce.decide.requests import Aim
+from quiesce.model import names
+from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
+from quiesce.model.resources import Drain, LastDrain, Outcome
+from quiesce.model.server import AdminFailure, Report
+from quiesce.model.times import Seconds, moment, seconds
+
+UNCONFIRMED_SECONDS = 30  # a withdrawal that no EndpointSlice shows by then is stalled
+QUIET_SECONDS = 0.5
+SOFT_LIMIT_SECONDS = 60
+POLL_SECONDS = 0.1
+SLOW_POLL_SECONDS = 1.0
+
+
+def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
+    """The next step of a drain of a running container, or how the drain ended.
+
+    `stops`: the server is stopped afterwards, so the end of the timeout ends the drain. Where the server is to stay
+    suspended, the timeout only makes it say so: the drain ends when the work does (WildFly's own meaning).
+    """
+    drain = record(o, aim)
+    withdrawn = o.leaving or not _gate_is_open(o)
+    if drain.forced and stops and withdrawn:
+        return "Forced"
+    if o.hold_ends is not None and o.now >= o.hold_ends - STOP_RESERVE_SECONDS:
+        return "TimedOut"
+    if withdrawn and isinstance(o.admin, Report) and o.admin.suspend_state == "SUSPENDED":
+        return "Drained"
+    if drain.suspending_since is None:
+        return _withdraw(o, drain, aim)
+    return _suspend(o, drain, aim, stops=stops)
+
+
+def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
+    """The account of the drain that ends now; None when none was under way for this container."""
+    drain = o.server.status.suspend
+    if drain is None or o.container is None or drain.container_id != o.container.container_id:
+        return None
+    since = seconds(drain.since) or o.now
+    active = o.admin.active_requests if isinstance(o.admin, Report) else None
+    return LastDrain(
+        outcome=outcome, finished_at=moment(o.now), duration_seconds=round(o.now - since, 1), active_requests=active
+    )
+
+
+def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
+    """PreSuspend: nothing new is routed to the server, what is connected is told to go, and has time to."""
+    pre_suspend = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", drain=drain)
+    replace = msgspec.structs.replace
+    if _gate_is_open(o) and not o.leaving:
+        served = o.container.container_id if o.container else None
+        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope), served_container=served)
+    if not o.has_served or drain.forced:
+        return _start_clock(o, drain, aim)
+    if o.notes.confirmed_at is None:
+        stalled = o.now - (seconds(drain.since) or o.now) >= UNCONFIRMED_SECONDS
+        services = ", ".join(o.routes)
+        return replace(
+            pre_suspend,
+            message=f"still a ready endpoint of {services}" if stalled else pre_suspend.message,
+            stalled="WithdrawalUnconfirmed" if stalled else "",
+            wake=SLOW_POLL_SECONDS,
+        )
+    can_shed = isinstance(o.admin, Report) and o.admin.suspend_state == "RUNNING" and not o.admin.sheds_all
+    if can_shed and not o.notes.shed_refused:
+        return replace(pre_suspend, act=Shed())
+    margin_ends = max(o.notes.confirmed_at, o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
+    if o.now < margin_ends:
+        return replace(pre_suspend, wake=margin_ends - o.now)
+    return _start_clock(o, drain, aim)
+
+
+def _start_clock(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
+    """The timeout counts from here. Written down before anything else: a new process must not start it afresh."""
+    return _suspending(o, msgspec.structs.replace(drain, suspending_since=moment(o.now)), aim, wake=0)
+
+
+def _suspending(o: Observation, drain: Drain, aim: Aim, *, wake: Seconds) -> ServerPlan:
+    limit = "without a limit" if aim.timeout < 0 else f"for {aim.timeout} s at most"
+    deadline = _deadline(o, drain, aim)
+    drain = msgspec.structs.replace(drain, deadline=None if math.isinf(deadline) else moment(deadline))
+    message = f"waits for active requests to end, {limit}: {aim.reason}"
+    return ServerPlan("Suspending", "Draining", message, drain=drain, wake=wake)
+
+
+def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
+    """Suspending: soft until quiet, then hard, then until the server says SUSPENDED or the timeout has run out."""
+    began = seconds(drain.suspending_since) or o.now
+    deadline = _deadline(o, drain, aim)
+    waiting = _suspending(o, drain, aim, wake=POLL_SECONDS)
+    replace = msgspec.structs.replace
+    if not isinstance(o.admin, Report):
+        if stops and o.now >= deadline:
+            return "TimedOut"
+        failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
+        return replace(waiting, stalled=f"Admin{failure.kind}", message=failure.message, wake=SLOW_POLL_SECONDS)
+    if o.admin.suspend_state == "RUNNING":
+        if stops and o.notes.refusal and o.now >= deadline:
+            return "TimedOut"
+        soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
+        quiet = o.notes.quiet_since is not None and o.now - o.notes.quiet_since >= QUIET_SECONDS
+        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.has_served:
+            return replace(waiting, act=SuspendServer())
+        return waiting
+    if o.now < deadline:
+        return waiting
+    if stops:
+        return "TimedOut"
+    return replace(
+        waiting,
+        reason="DrainTimedOut",
+        stalled="DrainTimedOut",
+        message=f"active requests did not end within {aim.timeout} s; the server refuses new ones and waits on",
+        wake=SLOW_POLL_SECONDS,
+    )
+
+
+def record(o: Observation, aim: Aim) -> Drain:
+    """The drain under way, brought up to what is asked for now; a new one for a new container."""
+    container_id = o.container.container_id if o.container else ""
+    drain = o.server.status.suspend
+    if drain is None or drain.container_id != container_id:
+        drain = Drain(scope=aim.scope, since=moment(o.now), container_id=container_id)
+    return msgspec.structs.replace(
+        drain,
+        scope=aim.scope,
+        requested_by=aim.requested_by,
+        reason=aim.reason,
+        unconfirmable=o.unconfirmable or drain.unconfirmable,
+    )
+
+
+def _deadline(o: Observation, drain: Drain, aim: Aim) -> Seconds:
+    began = seconds(drain.suspending_since) or o.now
+    own = math.inf if aim.timeout < 0 else began + aim.timeout
+    return own if o.hold_ends is None else min(own, o.hold_ends - STOP_RESERVE_SECONDS)
+
+
+def _gate_is_open(o: Observation) -> bool:
+    return o.pod is not None and o.pod.holds(names.GATE)

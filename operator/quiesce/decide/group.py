@@ -1,0 +1,239 @@
+"""The next steps for a group: which servers there are, and which of them may be replaced now."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from quiesce.decide.podspec import template_hash
+from quiesce.decide.requests import accepted_suspend, aim_of
+from quiesce.model import names
+from quiesce.model.objects import Pod
+from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
+from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
+from quiesce.model.times import Seconds, seconds
+
+replace = msgspec.structs.replace
+
+
+class Member(msgspec.Struct, frozen=True):
+    server: AppServer
+    pod: Pod | None = None
+
+    @property
+    def name(self) -> str:
+        return self.server.metadata.name
+
+    @property
+    def ordinal(self) -> int:
+        return int(self.name.rsplit("-", 1)[1])
+
+    @property
+    def pod_is_current(self) -> bool:
+        """Whether the pod is the one that the server's own spec asks for."""
+        return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
+
+    def pod_has(self, wanted: str) -> bool:
+        return self.pod is not None and self.pod.metadata.annotations.get(names.TEMPLATE_HASH) == wanted
+
+    def older_than(self, request: Seconds | None) -> bool:
+        created = seconds(self.pod.metadata.creation_timestamp) if self.pod else None
+        return request is not None and created is not None and created < request
+
+
+class GroupObservation(msgspec.Struct, frozen=True):
+    now: Seconds
+    group: ServerGroup
+    members: tuple[Member, ...] = ()  # in the order of their ordinals
+    taken: frozenset[str] = frozenset()  # names that the group wants, of servers that are not its own
+
+
+class GroupPlan(msgspec.Struct, frozen=True):
+    """What to do, and what the group's status says meanwhile."""
+
+    acts: tuple[Act, ...] = ()
+    ready: int = 0
+    updated: int = 0
+    suspended: int = 0
+    waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
+    stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
+    restart_requested_at: Seconds | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def decide_group(o: GroupObservation) -> GroupPlan:
+    """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
+    group = o.group
+    wanted = [m for m in o.members if m.ordinal < group.spec.replicas]
+    serving = {m.name for m in wanted if is_serving(m, group)}
+    plan = GroupPlan(
+        ready=len(serving),
+        updated=sum(is_updated(m, group) for m in wanted),
+        suspended=sum(m.server.status.state == "Suspended" for m in wanted),
+        waits_for=tuple(m.name for m in o.members if not _settled(m, group, serving)),
+        stalled=(
+            *((name, "exists and is not this group's: delete it, or rename the group") for name in sorted(o.taken)),
+            *((m.name, message) for m in o.members if (message := _stalled(m))),
+        ),
+        notes=_complaints(group),
+    )
+    if group.metadata.deletion_timestamp:
+        return plan  # the garbage collector deletes the servers; each drains
+    if names.RESTART in group.metadata.annotations:
+        # Pods carry whole seconds: all that exist now are older than the next one.
+        return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=float(int(o.now) + 1))
+    return replace(plan, acts=(*_missing(o), *_free(o, wanted, serving), *_surplus(o), *_budgeted(o, wanted, serving)))
+
+
+def is_serving(member: Member, group: ServerGroup) -> bool:
+    """Whether the server serves now and nothing that is already decided will take it out."""
+    server, pod = member.server, member.pod
+    return (
+        pod is not None
+        and pod.metadata.deletion_timestamp is None
+        and server.metadata.deletion_timestamp is None
+        and pod.holds("Ready")
+        and pod.holds(names.GATE)
+        and server.status.state == "Running"
+        and names.RESTART not in server.metadata.annotations
+        and member.pod_is_current
+        and not member.older_than(seconds(server.status.restart_requested_at))
+        and aim_of(server, group).serve
+    )
+
+
+def is_updated(member: Member, group: ServerGroup) -> bool:
+    return member.pod_has(template_hash(target_spec(member, group).template)) and not member.older_than(
+        seconds(group.status.restart_requested_at)
+    )
+
+
+def target_spec(member: Member | None, group: ServerGroup) -> AppServerSpec:
+    """The spec that a server is to have: the group's, with the stamp of the restart that its pod is older than."""
+    spec = group.spec.template.spec
+    if member is None:
+        return spec
+    stamp = _stamp(member.server.spec.template)
+    requested = group.status.restart_requested_at
+    if requested and member.older_than(seconds(requested)):
+        stamp = requested.isoformat()
+    if stamp is None:
+        return spec
+    metadata = spec.template.get("metadata") or {}
+    annotations = {**(metadata.get("annotations") or {}), names.RESTARTED_AT: stamp}
+    return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
+
+
+def max_unavailable(group: ServerGroup) -> int:
+    """As a count; a percentage is rounded down, and is one at least, as in a Deployment."""
+    value = group.spec.strategy.rolling_update.max_unavailable
+    if isinstance(value, int):
+        return value
+    return max(1, group.spec.replicas * int(re.sub("%$", "", value)) // 100)
+
+
+def _missing(o: GroupObservation) -> list[Act]:
+    present = {m.name for m in o.members} | o.taken
+    wanted = (f"{o.group.metadata.name}-{ordinal}" for ordinal in range(o.group.spec.replicas))
+    return [ApplyServer(_manifest(o.group, name, target_spec(None, o.group))) for name in wanted if name not in present]
+
+
+def _free(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
+    """Changes that take no server out of service: of servers that don't serve, and of all but the pod template."""
+    acts: list[Act] = []
+    for member in wanted:
+        spec = target_spec(member, o.group)
+        if member.name in serving and not member.pod_has(template_hash(spec.template)):
+            spec = replace(spec, template=member.server.spec.template)
+        if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group):
+            acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
+    return acts
+
+
+def _budgeted(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
+    """Servers that serve, with a pod template that is not the group's: as many as may be missing, the last first."""
+    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
+    outdated = [
+        (member, spec)
+        for member in reversed(wanted)
+        if member.name in serving
+        and (spec := target_spec(member, o.group)).template != member.server.spec.template
+        and not member.pod_has(template_hash(spec.template))
+    ]
+    return [ApplyServer(_manifest(o.group, member.name, spec)) for member, spec in outdated[: max(room, 0)]]
+
+
+def _surplus(o: GroupObservation) -> list[Act]:
+    """A scale-down: the servers are stopped first, which can be undone, and deleted once they are."""
+    acts: list[Act] = []
+    for member in o.members:
+        server = member.server
+        if member.ordinal < o.group.spec.replicas or server.metadata.deletion_timestamp:
+            continue
+        if server.spec.desired_state != "Stopped":
+            spec = replace(server.spec, desired_state="Stopped")
+            acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
+        elif server.status.state == "Stopped" and member.pod is None:
+            acts.append(DeleteServer(member.name, server.metadata.uid))
+    return acts
+
+
+def _differs(member: Member, spec: AppServerSpec, group: ServerGroup) -> bool:
+    template = group.spec.template.metadata
+    metadata = member.server.metadata
+    return (
+        member.server.spec != spec
+        or not template.labels.items() <= metadata.labels.items()
+        or not template.annotations.items() <= metadata.annotations.items()
+    )
+
+
+def _manifest(group: ServerGroup, name: str, spec: AppServerSpec) -> dict[str, Any]:
+    template, own = group.spec.template.metadata, group.metadata
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "AppServer",
+        "metadata": {
+            "name": name,
+            "namespace": own.namespace,
+            "labels": {**template.labels, names.SERVER_GROUP: own.name},
+            "annotations": dict(template.annotations),
+            "finalizers": [names.FINALIZER],
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": "ServerGroup",
+                    "name": own.name,
+                    "uid": own.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": msgspec.to_builtins(spec),
+    }
+
+
+def _settled(member: Member, group: ServerGroup, serving: set[str]) -> bool:
+    """Whether a server is what the group wants of it now."""
+    if member.ordinal >= group.spec.replicas:
+        return False
+    if member.name in serving:
+        return is_updated(member, group)
+    aim = aim_of(member.server, group)
+    return not aim.serve and member.server.status.state == ("Suspended" if aim.keep else "Stopped")
+
+
+def _stalled(member: Member) -> str:
+    return next((c.message for c in member.server.status.conditions if c.type == "Stalled" and c.status == "True"), "")
+
+
+def _complaints(group: ServerGroup) -> tuple[Note, ...]:
+    _, complaint = accepted_suspend(group.metadata, group.status.accepted_suspend)
+    return (complaint,) if complaint else ()
+
+
+def _stamp(template: dict[str, Any]) -> str | None:
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    stamp: str | None = annotations.get(names.RESTARTED_AT)
+    return stamp

@@ -1,0 +1,127 @@
+"""What a decision about one server looks at."""
+
+from typing import Self
+
+import msgspec
+
+from quiesce.decide.podspec import template_hash
+from quiesce.model import names
+from quiesce.model.objects import ContainerStatus, Pod
+from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.server import AdminFailure, Report
+from quiesce.model.times import Seconds, seconds
+
+# A drain goes on to the stop this long before the kubelet would end the hold.
+STOP_RESERVE_SECONDS = 5
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An act that failed, and when it may be tried again."""
+
+    act: str  # the act's type
+    reason: str
+    message: str
+    retry_at: Seconds
+    count: int = 1
+
+
+class Notes(msgspec.Struct, frozen=True):
+    """What this process has measured or been told about one container. Losing it costs time, never a request."""
+
+    container_id: str = ""
+    confirmed_at: Seconds | None = None  # since when no EndpointSlice has the pod as ready
+    shed_at: Seconds | None = None  # since when every answer closes its connection
+    shed_refused: str = ""  # why the server can't be shed
+    quiet_since: Seconds | None = None  # since when nothing was active
+    acted: str = ""  # the last act's type
+    acted_at: Seconds = 0
+    refusal: Refusal | None = None
+    checked_template: str = ""  # the hash that a dry run was made for, and what it said
+    template_refused: str = ""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One look at the world around a server. `admin` is None when the server could not be asked at all yet."""
+
+    now: Seconds
+    server: AppServer
+    group: ServerGroup | None = None
+    pod: Pod | None = None
+    routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
+    unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
+    admin: Report | AdminFailure | None = None
+    notes: Notes = Notes()
+
+    @property
+    def container(self) -> ContainerStatus | None:
+        """The container that runs the server, if it runs: the one with the admin port."""
+        if self.pod is None:
+            return None
+        port = self.server.spec.admin.port
+        name = next((c.name for c in self.pod.spec.containers if any(p.name == port for p in c.ports)), None)
+        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
+        return found if found and found.state.running and found.container_id else None
+
+    @property
+    def leaving(self) -> bool:
+        return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
+
+    @property
+    def has_served(self) -> bool:
+        """Whether clients can have connections to this container: its gate was opened once."""
+        return self.container is not None and self.server.status.served_container_id == self.container.container_id
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a drain has anything to lose: clients are or were let in to a container that still runs."""
+        return self.container is not None and (self.has_served or (self.pod is not None and self.pod.holds(names.GATE)))
+
+    @property
+    def out_of_date(self) -> str:
+        """Why the pod is not the one that the spec asks for; empty when it is."""
+        if self.pod is None:
+            return ""
+        if self.pod.metadata.annotations.get(names.TEMPLATE_HASH) != template_hash(self.server.spec.template):
+            return "the template has changed"
+        requested, created = self.server.status.restart_requested_at, self.pod.metadata.creation_timestamp
+        if requested and created and created < requested:
+            return "a restart was asked for"
+        return ""
+
+    @property
+    def hold_ends(self) -> Seconds | None:
+        """When the kubelet signals the server of a pod that is being deleted, whatever the drain has come to."""
+        if self.pod is None or self.pod.metadata.deletion_timestamp is None:
+            return None
+        grace = self.pod.metadata.deletion_grace_period_seconds or 0
+        hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
+        end = seconds(self.pod.metadata.deletion_timestamp)
+        return None if end is None else end - grace + min(hold, grace)
+
+    def measured(self) -> Self:
+        """The same observation, with what it adds to the notes."""
+        container_id = self.container.container_id if self.container else ""
+        notes = self.notes
+        if notes.container_id != container_id:
+            notes = msgspec.structs.replace(
+                notes,
+                container_id=container_id,
+                confirmed_at=None,
+                shed_at=None,
+                quiet_since=None,
+                shed_refused="",
+                acted="",
+            )
+        withdrawn = self.pod is not None and not self.routes and (self.leaving or not self.pod.holds(names.GATE))
+        report = self.admin if isinstance(self.admin, Report) else None
+        shed = report.sheds_all if report else notes.shed_at is not None
+        quiet = report is not None and report.active_requests == 0
+        return msgspec.structs.replace(
+            self,
+            notes=msgspec.structs.replace(
+                notes,
+                confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
+                shed_at=(notes.shed_at or self.now) if shed else None,
+                quiet_since=(notes.quiet_since or self.now) if quiet else None,
+            ),
+        )

@@ -1,0 +1,96 @@
+"""The pod of a server: the user's template with what a drain needs added to it."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from quiesce.model import names
+from quiesce.model.resources import AppServer
+
+# How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
+RESERVE_SECONDS = 15
+# The hold of a pod whose timeout is -1: large, and still an end for a pod that nobody watches any more.
+ENDLESS_HOLD_SECONDS = 3600
+DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own terminationGracePeriodSeconds
+
+
+class BadTemplateError(ValueError):
+    """A template that can't become a pod; the message names the field and the value."""
+
+
+def template_hash(template: dict[str, Any]) -> str:
+    """Tells templates apart. Only what the user wrote counts, so an upgrade of the operator rolls nothing."""
+    canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def hold_seconds(server: AppServer) -> int:
+    timeout = server.spec.suspend_timeout_seconds
+    return ENDLESS_HOLD_SECONDS if timeout < 0 else server.spec.pre_suspend_seconds + timeout + RESERVE_SECONDS
+
+
+def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
+    """The container that runs the server: the one with the admin port."""
+    containers: list[dict[str, Any]] = pod_spec.get("containers") or []
+    for container in containers:
+        if any(candidate.get("name") == port for candidate in container.get("ports") or ()):
+            return container
+    known = sorted(p["name"] for c in containers for p in c.get("ports") or () if "name" in p)
+    raise BadTemplateError(
+        f"spec.admin.port: no container in spec.template has a port named {port!r}; there are {known}"
+    )
+
+
+def build_pod(server: AppServer) -> dict[str, Any]:
+    """The manifest of a server's pod.
+
+    Added to the template: the readiness gate, closed at first; the hold, a preStop hook that only waits, so that
+    every deletion leaves time for a drain (its end comes early, when the server's process ends); a grace period
+    that is longer than the hold by the template's own; labels, owner and the template's hash.
+
+    Raises BadTemplateError.
+    """
+    template = msgspec.json.decode(msgspec.json.encode(server.spec.template), type=dict[str, Any])
+    spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
+    container = admin_container(spec, server.spec.admin.port)
+    lifecycle = container.setdefault("lifecycle", {})
+    if "preStop" in lifecycle:
+        raise BadTemplateError(
+            f"spec.template: container {container.get('name')!r} has a preStop hook of its own; "
+            "the operator holds the pod there while it drains: remove it"
+        )
+    hold = hold_seconds(server)
+    lifecycle["preStop"] = {"exec": {"command": ["sh", "-c", f"exec sleep {hold}"]}}
+    spec["terminationGracePeriodSeconds"] = hold + spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+    gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
+    spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
+    own = server.metadata
+    labels = {**own.labels, **(metadata.get("labels") or {}), names.MANAGED: "true", names.SERVER: own.name}
+    annotations = {
+        **(metadata.get("annotations") or {}),
+        names.TEMPLATE_HASH: template_hash(server.spec.template),
+        names.HOLD_SECONDS: str(hold),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": own.name,
+            "namespace": own.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": "AppServer",
+                    "name": own.name,
+                    "uid": own.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": spec,
+    }

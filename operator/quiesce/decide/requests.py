@@ -1,0 +1,88 @@
+"""What people ask for: annotations and `desiredState`, and which of them counts."""
+
+import re
+
+import msgspec
+
+from quiesce.model import names
+from quiesce.model.objects import Metadata
+from quiesce.model.plan import Note
+from quiesce.model.resources import AppServer, Scope, ServerGroup
+
+DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+WHOLE_NUMBER = re.compile(r"-1|\d{1,9}")
+
+
+class SuspendValue(msgspec.Struct, frozen=True):
+    """`timeout` None means: the one in the spec. 0 at once, -1 for ever, N seconds, as for WildFly's suspend."""
+
+    on: bool
+    timeout: int | None = None
+
+
+def parse_suspend(text: str) -> SuspendValue | None:
+    """The value of `quiesce.dev/suspend`; None for one that means nothing."""
+    if text in ("true", "false"):
+        return SuspendValue(on=text == "true")
+    if WHOLE_NUMBER.fullmatch(text):
+        return SuspendValue(on=True, timeout=int(text))
+    match = DURATION.fullmatch(text)
+    if text and match:
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return SuspendValue(on=True, timeout=hours * 3600 + minutes * 60 + seconds)
+    return None
+
+
+def accepted_suspend(metadata: Metadata, last: str | None) -> tuple[str | None, Note | None]:
+    """The annotation's value, or in place of a bad one the last that was good, with the complaint."""
+    text = metadata.annotations.get(names.SUSPEND)
+    if text is None or parse_suspend(text):
+        return text, None
+    kept = f"{last!r} stays in force" if last is not None else "it counts as absent"
+    return last, Note(
+        "BadAnnotation",
+        f"{names.SUSPEND}={text!r} is not true, false, a whole number of seconds (-1, 0, N) "
+        f"or a duration like 90s or 5m; {kept}",
+    )
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """What a server is to become. `serve` and `keep` false: stopped; `keep` without `serve`: suspended."""
+
+    serve: bool
+    keep: bool
+    scope: Scope = "Spec"
+    timeout: int = 0
+    requested_by: str = ""
+    reason: str = ""
+
+
+def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
+    """Removal, then `Stopped`, then the most specific `quiesce.dev/suspend`, then `desiredState: Suspended`."""
+    spec = server.spec
+    desired = {spec.desired_state, group.spec.desired_state if group else "Running"}
+    timeout = spec.suspend_timeout_seconds
+    if server.metadata.deletion_timestamp:
+        return Aim(serve=False, keep=False, scope="Removal", timeout=timeout, reason="the AppServer is being deleted")
+    if "Stopped" in desired:
+        return Aim(serve=False, keep=False, scope="Stop", timeout=timeout, reason="desiredState is Stopped")
+    for scope, owner in (("Server", server), ("Group", group)):
+        if owner is None:
+            continue
+        text, _ = accepted_suspend(owner.metadata, owner.status.accepted_suspend)
+        value = parse_suspend(text) if text is not None else None
+        if value is None:
+            continue
+        if not value.on:
+            return Aim(serve=True, keep=True)
+        return Aim(
+            serve=False,
+            keep=True,
+            scope="Server" if scope == "Server" else "Group",
+            timeout=timeout if value.timeout is None else value.timeout,
+            requested_by=owner.metadata.annotated_by(names.SUSPEND),
+            reason=owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}"),
+        )
+    if "Suspended" in desired:
+        return Aim(serve=False, keep=True, timeout=timeout, reason="desiredState is Suspended")
+    return Aim(serve=True, keep=True)

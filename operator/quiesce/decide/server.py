@@ -1,0 +1,284 @@
+"""The next step for one server."""
+
+from typing import cast
+
+import msgspec
+
+from quiesce.decide.drain import finished, record, take_out
+from quiesce.decide.observation import Observation
+from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
+from quiesce.decide.requests import Aim, accepted_suspend, aim_of
+from quiesce.model import names
+from quiesce.model.objects import ContainerStatus, Pod
+from quiesce.model.plan import (
+    AddFinalizer,
+    CheckTemplate,
+    ConsumeAnnotation,
+    CreatePod,
+    DeletePod,
+    Note,
+    RemoveFinalizer,
+    ResumeServer,
+    ServerPlan,
+    SetGate,
+    StopServer,
+    Unshed,
+)
+from quiesce.model.resources import Drain, LastDrain, Outcome
+from quiesce.model.server import AdminFailure, Report
+from quiesce.model.times import seconds
+
+replace = msgspec.structs.replace
+
+BOOT_POLL_SECONDS = 0.25
+QUICK_BOOT_SECONDS = 30
+SLOW_POLL_SECONDS = 5.0
+SUSPENDED_POLL_SECONDS = 10.0
+REPEAT_SECONDS = 1.0
+# A server that has not answered for so long since its container started needs somebody to look.
+BOOT_STALLED_SECONDS = 120
+# A pod that never served has nothing to drain and no reason to be held.
+NEVER_SERVED_GRACE_SECONDS = 2
+# What a container waits for in any ordinary start.
+ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
+
+BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
+
+
+def decide(o: Observation) -> ServerPlan:
+    """What to do now, given the notes that `Observation.measured` brought up to date."""
+    plan = _paced(o, _one_shots(o) or _step(o, aim_of(o.server, o.group)))
+    _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
+    return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
+    """An act that was refused is told and tried again later; one that changed nothing is not repeated at once."""
+    notes, act = o.notes, type(plan.act).__name__
+    if plan.act is None:
+        return plan
+    refusal = notes.refusal if notes.refusal and notes.refusal.act == act else None
+    next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
+    if refusal:
+        plan = replace(plan, stalled=refusal.reason, message=refusal.message)
+    return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
+
+
+def _one_shots(o: Observation) -> ServerPlan | None:
+    """Requests that are written down in the status, and then taken off the object."""
+    annotations, status = o.server.metadata.annotations, o.server.status
+    as_it_is = ServerPlan(status.state, "Requested", "", drain=status.suspend)
+    if names.FORCE in annotations:
+        act = ConsumeAnnotation(names.FORCE)
+        if status.suspend is None or status.state == "Suspended":
+            note = Note("NothingToDo", f"{names.FORCE}: no drain is under way", warning=False)
+            return replace(as_it_is, reason="ForceRequested", message="no drain to force", act=act, notes=(note,))
+        drain = replace(status.suspend, forced=True)
+        return replace(as_it_is, reason="ForceRequested", message="the drain is cut short", act=act, drain=drain)
+    if names.RESTART in annotations:
+        act = ConsumeAnnotation(names.RESTART)
+        if o.pod is None:
+            note = Note("NothingToDo", f"{names.RESTART}: the server has no pod", warning=False)
+            return replace(as_it_is, reason="RestartRequested", message="no pod to restart", act=act, notes=(note,))
+        return replace(
+            as_it_is,
+            reason="RestartRequested",
+            message="the pod is to be replaced",
+            act=act,
+            restart_requested_at=float(int(o.now) + 1),  # pods carry whole seconds: this one is older in any case
+        )
+    return None
+
+
+def _step(o: Observation, aim: Aim) -> ServerPlan:
+    server, pod = o.server, o.pod
+    if aim.scope != "Removal" and names.FINALIZER not in server.metadata.finalizers:
+        return ServerPlan("Pending", "Adopting", "prepares the server", act=AddFinalizer())
+    if pod is None:
+        return _without_pod(o, aim)
+    if not pod.metadata.owner or pod.metadata.owner.uid != server.metadata.uid:
+        message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
+        if aim.scope == "Removal":
+            return ServerPlan("Stopped", "Removed", "the server has no pod", act=RemoveFinalizer())
+        return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
+    if o.leaving:
+        return _leave(o, aim)
+    if aim.scope == "Removal":
+        # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
+        return ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", act=DeletePod())
+    if pod.status.phase in ("Succeeded", "Failed"):
+        why = pod.status.message or pod.status.reason or f"the pod has {pod.status.phase.lower()}"
+        return ServerPlan("Pending", "PodEnded", why, act=DeletePod())
+    if not aim.keep:
+        return _stop(o, aim)
+    if o.out_of_date:
+        return _replace(o, _rollout(o))
+    if not aim.serve:
+        return _suspend(o, aim)
+    return _serve(o)
+
+
+def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
+    if aim.scope == "Removal":
+        return ServerPlan("Stopped", "Removed", "the server has no pod", act=RemoveFinalizer())
+    if not aim.keep:
+        return ServerPlan("Stopped", "Stopped", aim.reason)
+    try:
+        return replace(BOOTING, act=CreatePod(build_pod(o.server)))
+    except BadTemplateError as error:
+        return ServerPlan("Pending", "BadTemplate", str(error), stalled="BadTemplate")
+
+
+def _rollout(o: Observation) -> Aim:
+    return Aim(
+        serve=True,
+        keep=True,
+        scope="Rollout",
+        timeout=o.server.spec.suspend_timeout_seconds,
+        requested_by=names.MANAGER,
+        reason=o.out_of_date,
+    )
+
+
+def _replace(o: Observation, aim: Aim) -> ServerPlan:
+    """Drain and delete a pod that is out of date; not before the API server would take its successor."""
+    wanted = template_hash(o.server.spec.template)
+    serving = replace(_serve(o), act=None, wake=SLOW_POLL_SECONDS)
+    try:
+        if o.notes.checked_template != wanted and not _ours(o):
+            return replace(serving, act=CheckTemplate(build_pod(o.server), wanted))
+    except BadTemplateError as error:
+        return replace(serving, stalled="BadTemplate", message=str(error))
+    if o.notes.template_refused:
+        return replace(serving, stalled="TemplateRefused", message=o.notes.template_refused)
+    return _stop(o, aim)
+
+
+def _stop(o: Observation, aim: Aim) -> ServerPlan:
+    """Drain, then delete the pod. Whatever is drained can go back to service until the deletion."""
+    outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
+    if isinstance(outcome, ServerPlan):
+        return outcome
+    grace = None if o.has_served or isinstance(o.admin, Report) else NEVER_SERVED_GRACE_SECONDS
+    return replace(_stopping(o, outcome, aim), act=DeletePod(grace))
+
+
+def _leave(o: Observation, aim: Aim) -> ServerPlan:
+    """A pod that is being deleted, by whom ever: drained while the hold lasts, then stopped."""
+    if aim.keep:
+        timeout = o.server.spec.suspend_timeout_seconds
+        aim = (
+            _rollout(o)
+            if o.out_of_date
+            else Aim(serve=True, keep=True, scope="Deletion", timeout=timeout, reason="the pod is being deleted")
+        )
+    if o.container is None:
+        return _stopping(o, None, aim)
+    if o.notes.acted == StopServer.__name__:
+        # Asked to end. If it does not, the kubelet signals it when the hold is over.
+        return _stopping(o, None, aim)
+    outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
+    if isinstance(outcome, ServerPlan):
+        return outcome
+    if isinstance(o.admin, Report):
+        return replace(_stopping(o, outcome, aim), act=StopServer())
+    return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
+
+
+def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
+    done = finished(o, outcome) if outcome and o.server.status.state != "Stopping" else None
+    return ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
+
+
+def _suspend(o: Observation, aim: Aim) -> ServerPlan:
+    if not o.reachable and (booting := _boot(o)):
+        return replace(booting, drain=_ours(o))
+    outcome = take_out(o, aim, stops=False)
+    if isinstance(outcome, ServerPlan):
+        return outcome
+    done = None if o.server.status.state == "Suspended" else finished(o, outcome)
+    message = f"takes no requests: {aim.reason}"
+    return ServerPlan(
+        "Suspended", "Suspended", message, drain=record(o, aim), finished=done, wake=SUSPENDED_POLL_SECONDS
+    )
+
+
+def _serve(o: Observation) -> ServerPlan:
+    """To Running from wherever the server is: unshed, resumed, and then back in its Services."""
+    pod = cast("Pod", o.pod)
+    gate_open = pod.holds(names.GATE)
+    serves = gate_open and o.has_served and pod.holds("Ready")
+    running = ServerPlan("Running", "Running", "serves")
+    if isinstance(o.admin, AdminFailure) and serves:
+        # Requests are answered: what is broken is our way to ask. It is told, and nothing is taken away.
+        return replace(running, stalled=f"Admin{o.admin.kind}", message=o.admin.message, wake=SUSPENDED_POLL_SECONDS)
+    if booting := _boot(o):
+        return replace(booting, drain=_ours(o))
+    report, container = cast("Report", o.admin), o.container
+    if report.suspend_state != "RUNNING" and o.has_served and not _ours(o):
+        message = (
+            f"the server says {report.suspend_state}, and not because of an operator: resume it where it was suspended"
+        )
+        return ServerPlan("Unknown", "Drifted", message, drifted=True, stalled="Drifted", wake=SLOW_POLL_SECONDS)
+    resuming = ServerPlan("Starting", "Resuming", "goes back to service", drain=_ours(o), finished=_aborted(o))
+    if report.shed:
+        return replace(resuming, act=Unshed())
+    if report.suspend_state != "RUNNING":
+        return replace(resuming, act=ResumeServer())
+    if not gate_open or not o.has_served:
+        opened = replace(
+            resuming if _ours(o) else BOOTING, served_container=container.container_id if container else ""
+        )
+        return replace(opened, act=SetGate(open=True, reason="ServerRuns"))
+    if not pod.holds("Ready"):
+        known = o.server.status.state == "Running"
+        waiting = running if known else BOOTING
+        return replace(waiting, reason="PodNotReady", message="waits for the pod's readiness probe")
+    return running
+
+
+def _boot(o: Observation) -> ServerPlan | None:
+    """What a server that does not run yet waits for; None when it runs."""
+    waiting: ServerPlan | None = None
+    if o.container is None:
+        waiting = _waiting_for_container(o)
+    elif isinstance(o.admin, Report):
+        waiting = None if o.admin.runs else replace(BOOTING, wake=BOOT_POLL_SECONDS)
+    else:
+        waiting = _waiting_for_answer(o, o.container)
+    gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and not o.has_served
+    if waiting and gate_is_stale:  # it outlives a restart of the container in place
+        return replace(waiting, act=SetGate(open=False, reason="ServerNotRunning"))
+    return waiting
+
+
+def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPlan:
+    failure = o.admin if isinstance(o.admin, AdminFailure) else AdminFailure("Unreachable", "not asked yet")
+    up_for = o.now - ((seconds(container.state.running.started_at) if container.state.running else None) or o.now)
+    if failure.kind == "Unreachable" and up_for < BOOT_STALLED_SECONDS:
+        return replace(BOOTING, wake=BOOT_POLL_SECONDS if up_for < QUICK_BOOT_SECONDS else 1.0)
+    reason = f"Admin{failure.kind}"
+    return ServerPlan("Unknown", reason, failure.message, stalled=reason, wake=SLOW_POLL_SECONDS)
+
+
+def _waiting_for_container(o: Observation) -> ServerPlan:
+    pod = cast("Pod", o.pod)
+    scheduled = pod.condition("PodScheduled")
+    if scheduled and scheduled.status == "False":
+        return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
+    for container in pod.status.container_statuses:
+        waiting = container.state.waiting
+        if waiting and waiting.reason not in ORDINARY_WAITING:
+            message = f"container {container.name}: {waiting.message or waiting.reason}"
+            return ServerPlan("Pending", waiting.reason, message, stalled=waiting.reason)
+    return BOOTING
+
+
+def _ours(o: Observation) -> Drain | None:
+    """The suspension that is written down for this very container: what the operator may take back."""
+    drain = o.server.status.suspend
+    return drain if drain and o.container and drain.container_id == o.container.container_id else None
+
+
+def _aborted(o: Observation) -> LastDrain | None:
+    return finished(o, "Aborted") if o.server.status.state in ("PreSuspend", "Suspending") else None

@@ -1,0 +1,151 @@
+"""What the statuses say: from an observation and the plan that was made of it."""
+
+from datetime import datetime
+
+import msgspec
+
+from quiesce.decide.group import GroupObservation, GroupPlan
+from quiesce.decide.observation import Observation
+from quiesce.decide.requests import accepted_suspend
+from quiesce.model import names
+from quiesce.model.objects import Condition, Metadata
+from quiesce.model.plan import Note, ServerPlan
+from quiesce.model.resources import AppServerStatus, ServerGroupStatus, ServerSays
+from quiesce.model.server import Report
+from quiesce.model.times import Seconds, moment
+
+replace = msgspec.structs.replace
+
+SETTLED = ("Running", "Suspended", "Stopped")
+
+
+def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
+    before, metadata = o.server.status, o.server.metadata
+    report = o.admin if isinstance(o.admin, Report) else None
+    requested = plan.restart_requested_at
+    accepted, _ = accepted_suspend(metadata, before.accepted_suspend)
+    ready = plan.state == "Running" and o.pod is not None and o.pod.holds("Ready") and o.pod.holds(names.GATE)
+    facts = (
+        ("Ready", ready, plan.reason, plan.message),
+        ("Progressing", plan.state not in SETTLED, plan.reason, plan.message),
+        ("Suspended", plan.state == "Suspended", plan.reason, plan.message),
+        ("Stalled", bool(plan.stalled), plan.stalled or "NotStalled", plan.message if plan.stalled else ""),
+        ("Drifted", plan.drifted, plan.reason if plan.drifted else "NotDrifted", plan.message if plan.drifted else ""),
+        _requests_fact(plan.notes),
+    )
+    return AppServerStatus(
+        state=plan.state,
+        observed_generation=metadata.generation,
+        served_container_id=before.served_container_id if plan.served_container is None else plan.served_container,
+        accepted_suspend=accepted,
+        restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
+        server=ServerSays(report.suspend_state, report.server_state) if report else None,
+        active_requests=report.active_requests if report else None,
+        suspend=plan.drain,
+        last_drain=plan.finished or before.last_drain,
+        conditions=_conditions(facts, before.conditions, metadata, o.now),
+    )
+
+
+def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
+    """What the server says changes with every look; it is written along with something that matters."""
+    return replace(before, server=after.server, active_requests=after.active_requests) != after
+
+
+def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
+    """A change of state, a new complaint, and the end of one."""
+    before = o.server.status
+    told = {(c.type, c.status, c.reason) for c in before.conditions}
+    notes = [note for note in plan.notes if note.reason == "NothingToDo"]
+    notes += [note for note in plan.notes if note.warning and _is_new(note, before.conditions)]
+    if plan.stalled and ("Stalled", "True", plan.stalled) not in told:
+        notes.append(Note(plan.stalled, plan.message))
+    elif plan.state != before.state:
+        notes.append(Note(plan.reason, plan.message, warning=False))
+    if plan.finished:
+        drain = plan.finished
+        left = f", {drain.active_requests} requests were still active" if drain.active_requests else ""
+        message = f"drained for {drain.duration_seconds:g} s{left}"
+        reason = "Drained" if drain.outcome == "Drained" else f"Drain{drain.outcome}"
+        notes.append(Note(reason, message, warning=drain.outcome in ("TimedOut", "Forced")))
+    return tuple(notes)
+
+
+def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
+    group, before = o.group, o.group.status
+    replicas = group.spec.replicas
+    accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
+    requested = plan.restart_requested_at
+    waits = f"; waits for {', '.join(plan.waits_for)}" if plan.waits_for else ""
+    progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
+    stalls = "; ".join(f"{name}: {message}" for name, message in plan.stalled)
+    facts = (
+        ("Ready", plan.ready >= replicas, "AllServe" if plan.ready >= replicas else "SomeDoNotServe", progress),
+        ("Progressing", bool(plan.waits_for), _phase(o, plan), progress),
+        ("Suspended", 0 < replicas == plan.suspended, "AllSuspended" if plan.suspended else "NotSuspended", ""),
+        ("Stalled", bool(plan.stalled), "ServersNeedHelp" if plan.stalled else "NotStalled", stalls),
+        _requests_fact(plan.notes),
+    )
+    return ServerGroupStatus(
+        observed_generation=group.metadata.generation,
+        replicas=sum(m.pod is not None for m in o.members),
+        ready_replicas=plan.ready,
+        updated_replicas=plan.updated,
+        suspended_replicas=plan.suspended,
+        selector=f"{names.SERVER_GROUP}={group.metadata.name}",
+        accepted_suspend=accepted,
+        restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
+        conditions=_conditions(facts, before.conditions, group.metadata, o.now),
+    )
+
+
+def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
+    before = o.group.status.conditions
+    notes = [note for note in plan.notes if _is_new(note, before)]
+    phase, known = _phase(o, plan), next((c.reason for c in before if c.type == "Progressing"), "")
+    if phase != known:
+        notes.append(Note(phase, f"{plan.updated} of {o.group.spec.replicas} up to date", warning=False))
+    return tuple(notes)
+
+
+def _phase(o: GroupObservation, plan: GroupPlan) -> str:
+    if not plan.waits_for:
+        return "Settled"
+    if len(o.members) > o.group.spec.replicas:
+        return "ScalingDown"
+    return "RollingUpdate" if plan.updated < min(len(o.members), o.group.spec.replicas) else "Waiting"
+
+
+Fact = tuple[str, bool, str, str]  # type, status, reason, message of a condition
+
+
+def _requests_fact(notes: tuple[Note, ...]) -> Fact:
+    complaint = next((note for note in notes if note.warning), None)
+    if complaint is None:
+        return ("BadRequest", False, "NothingRefused", "")
+    return ("BadRequest", True, complaint.reason, complaint.message)
+
+
+def _is_new(note: Note, before: tuple[Condition, ...]) -> bool:
+    return not any(c.reason == note.reason and c.message == note.message for c in before)
+
+
+def _conditions(
+    facts: tuple[Fact, ...], before: tuple[Condition, ...], metadata: Metadata, now: Seconds
+) -> tuple[Condition, ...]:
+    known = {condition.type: condition for condition in before}
+    return tuple(
+        Condition(
+            type=kind,
+            status="True" if holds else "False",
+            reason=reason,
+            message=message,
+            observed_generation=metadata.generation,
+            last_transition_time=_since(known.get(kind), holds=holds) or moment(float(int(now))),
+        )
+        for kind, holds, reason, message in facts
+    )
+
+
+def _since(before: Condition | None, *, holds: bool) -> datetime | None:
+    return before.last_transition_time if before and (before.status == "True") == holds else None

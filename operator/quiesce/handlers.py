@@ -1,0 +1,66 @@
+"""kopf, as the bus that brings events: each is decoded and handed on. Nothing is decided, kept or awaited here."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+import msgspec
+
+from quiesce.control.operator import Operator
+from quiesce.model import names
+from quiesce.model.objects import EndpointSlice, Pod
+from quiesce.model.resources import AppServer, ServerGroup
+
+logger = logging.getLogger(__name__)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf without anything that writes: no Events, annotations, finalizers or peering of its own."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.watching.server_timeout = 300
+    chosen.watching.client_timeout = 310
+    chosen.watching.label_selectors["pods"] = f"{names.MANAGED}=true"
+    chosen.networking.error_backoffs = (1, 2, 5)
+    chosen.queueing.batch_window = 0.02  # our own queue coalesces; a drain is paid for each wait here
+    return chosen
+
+
+def registry(operator: Operator) -> kopf.OperatorRegistry:
+    triggers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=triggers)
+    async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+    own = (names.GROUP, names.VERSION)
+    _watch(triggers, operator, (*own, "appservers"), AppServer, operator.see_server)
+    _watch(triggers, operator, (*own, "servergroups"), ServerGroup, operator.see_group)
+    _watch(triggers, operator, ("", "v1", "pods"), Pod, operator.see_pod)
+    _watch(triggers, operator, ("discovery.k8s.io", "v1", "endpointslices"), EndpointSlice, operator.see_slice)
+    return triggers
+
+
+def _watch(
+    triggers: kopf.OperatorRegistry,
+    operator: Operator,
+    resource: tuple[str, str, str],
+    kind: type[Any],
+    see: Callable[..., None],
+) -> None:
+    @kopf.on.event(*resource, registry=triggers)
+    async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+        body = event["object"]
+        try:
+            thing = msgspec.convert(body, kind)
+        except msgspec.ValidationError as error:
+            own = body.get("metadata", {})
+            where = f"{resource[2]} {own.get('namespace')}/{own.get('name')}"
+            logger.error("skipped %s, which can't be read: %s", where, error)
+            return
+        if event["type"] is None:
+            operator.listed()
+        see(thing, gone=event["type"] == "DELETED")

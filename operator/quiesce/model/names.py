@@ -1,0 +1,24 @@
+"""Names in the cluster that users, other programs and earlier versions of the operator rely on."""
+
+GROUP = "quiesce.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# Annotations that users set.
+SUSPEND = f"{GROUP}/suspend"
+SUSPEND_REASON = f"{GROUP}/suspend-reason"
+RESTART = f"{GROUP}/restart"
+FORCE = f"{GROUP}/force"
+
+# Labels and annotations that the operator sets.
+MANAGED = f"{GROUP}/managed"
+SERVER = f"{GROUP}/server"
+SERVER_GROUP = f"{GROUP}/group"
+TEMPLATE_HASH = f"{GROUP}/template-hash"
+HOLD_SECONDS = f"{GROUP}/hold-seconds"
+RESTARTED_AT = f"{GROUP}/restarted-at"
+
+# The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.
+GATE = f"{GROUP}/serving"
+FINALIZER = f"{GROUP}/drain"
+MANAGER = "quiesce"

@@ -1,0 +1,153 @@
+"""The parts of Kubernetes objects that the operator reads: decoding skips the rest, to keep memory and time small."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Narrow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    pass
+
+
+class OwnerReference(Narrow, frozen=True):
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class ManagedFields(Narrow, frozen=True):
+    manager: str = ""
+    fields_v1: dict[str, Any] = msgspec.field(name="fieldsV1", default_factory=dict)
+
+
+class Metadata(Narrow, frozen=True):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = "0"
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    deletion_grace_period_seconds: int | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
+    managed_fields: tuple[ManagedFields, ...] = ()
+
+    @property
+    def owner(self) -> OwnerReference | None:
+        return next((owner for owner in self.owner_references if owner.controller), None)
+
+    def annotated_by(self, annotation: str) -> str:
+        """The field manager that set an annotation; empty when the API server does not say."""
+        for entry in self.managed_fields:
+            if f"f:{annotation}" in entry.fields_v1.get("f:metadata", {}).get("f:annotations", {}):
+                return entry.manager
+        return ""
+
+
+class Condition(Narrow, frozen=True):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+    observed_generation: int = 0
+
+
+class ContainerPort(Narrow, frozen=True):
+    container_port: int
+    name: str = ""
+
+
+class Container(Narrow, frozen=True):
+    name: str
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(Narrow, frozen=True):
+    node_name: str = ""
+    containers: tuple[Container, ...] = ()
+
+
+class Waiting(Narrow, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class Running(Narrow, frozen=True):
+    started_at: datetime | None = None
+
+
+class ContainerState(Narrow, frozen=True):
+    waiting: Waiting | None = None
+    running: Running | None = None
+
+
+class ContainerStatus(Narrow, frozen=True):
+    name: str
+    container_id: str = msgspec.field(name="containerID", default="")
+    ready: bool = False
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+
+
+class PodStatus(Narrow, frozen=True):
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Pod(Narrow, frozen=True):
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    def condition(self, kind: str) -> Condition | None:
+        return next((condition for condition in self.status.conditions if condition.type == kind), None)
+
+    def holds(self, kind: str) -> bool:
+        condition = self.condition(kind)
+        return condition is not None and condition.status == "True"
+
+
+class TargetRef(Narrow, frozen=True):
+    uid: str = ""
+
+
+class EndpointConditions(Narrow, frozen=True):
+    ready: bool | None = None
+
+
+class Endpoint(Narrow, frozen=True):
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: TargetRef | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """An endpoint that does not say is to be taken as ready (EndpointSlice API, `conditions.ready`)."""
+        return self.conditions.ready is not False
+
+
+class EndpointSlice(Narrow, frozen=True):
+    metadata: Metadata
+    endpoints: tuple[Endpoint, ...] | None = None
+
+    @property
+    def service(self) -> str:
+        return self.metadata.labels.get("kubernetes.io/service-name", "")
+
+
+class ServiceSpec(Narrow, frozen=True):
+    publish_not_ready_addresses: bool = False
+
+
+class Service(Narrow, frozen=True):
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()

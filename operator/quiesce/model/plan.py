@@ -1,0 +1,108 @@
+"""What a decision says: what to do next, why, and what to tell. Plans are values; `control` carries them out."""
+
+from typing import Any
+
+import msgspec
+
+from quiesce.model.resources import Drain, LastDrain, State
+from quiesce.model.times import Seconds
+
+
+class Act(msgspec.Struct, frozen=True):
+    """One step. `control` does it, returns, and looks at the world again."""
+
+
+class AddFinalizer(Act, frozen=True):
+    pass
+
+
+class RemoveFinalizer(Act, frozen=True):
+    pass
+
+
+class ConsumeAnnotation(Act, frozen=True):
+    """Take a one-shot annotation away; what it asked for stands in the status by then."""
+
+    annotation: str
+
+
+class CheckTemplate(Act, frozen=True):
+    """Ask the API server, by a dry run, whether it would take the pod of a new template."""
+
+    pod: dict[str, Any]
+    template_hash: str
+
+
+class CreatePod(Act, frozen=True):
+    pod: dict[str, Any]
+
+
+class SetGate(Act, frozen=True):
+    open: bool
+    reason: str
+
+
+class Shed(Act, frozen=True):
+    """Every answer of the server closes its connection from now on."""
+
+
+class Unshed(Act, frozen=True):
+    pass
+
+
+class SuspendServer(Act, frozen=True):
+    """The hard suspend: the server refuses new work from here on."""
+
+
+class ResumeServer(Act, frozen=True):
+    pass
+
+
+class StopServer(Act, frozen=True):
+    """End the server's process. Only for pods that are being deleted: the kubelet restarts any other."""
+
+
+class DeletePod(Act, frozen=True):
+    """Delete this pod, no other of its name. `grace_seconds` None: the pod's own grace period."""
+
+    grace_seconds: int | None = None
+
+
+class ApplyServer(Act, frozen=True):
+    """Create an AppServer of a group, or bring it to this manifest."""
+
+    manifest: dict[str, Any]
+
+
+class DeleteServer(Act, frozen=True):
+    name: str
+    uid: str
+
+
+# Before these, the world is looked at live: they take something away that the next look can't give back at once.
+DISRUPTIVE = (SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something to tell as an Event: a bad value, a request with nothing to act on."""
+
+    reason: str
+    message: str
+    warning: bool = True
+
+
+class ServerPlan(msgspec.Struct, frozen=True):
+    """What to do with one server: `state`, `reason` and `message` go to the status, the log and the Event alike."""
+
+    state: State
+    reason: str
+    message: str
+    act: Act | None = None
+    wake: Seconds | None = None
+    drain: Drain | None = None
+    finished: LastDrain | None = None
+    served_container: str | None = None
+    restart_requested_at: Seconds | None = None
+    stalled: str = ""  # a reason, when a person or another program has to do something
+    drifted: bool = False
+    notes: tuple[Note, ...] = ()

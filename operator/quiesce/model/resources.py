@@ -1,0 +1,129 @@
+"""The custom resources, `AppServer` and `ServerGroup`, as `crds/` defines them."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from quiesce.model.objects import Condition, Metadata, Narrow
+
+DesiredState = Literal["Running", "Suspended", "Stopped"]
+State = Literal[
+    "Pending", "Starting", "Running", "PreSuspend", "Suspending", "Suspended", "Stopping", "Stopped", "Unknown"
+]
+Outcome = Literal["Drained", "TimedOut", "Forced", "Aborted"]
+# Why a server is taken out of service: who asked at which scope.
+Scope = Literal["Server", "Group", "Spec", "Rollout", "Stop", "Removal", "Deletion"]
+
+
+class SecretRef(Narrow, frozen=True):
+    name: str
+
+
+class Admin(Narrow, frozen=True):
+    port: str
+    credentials_secret_ref: SecretRef
+    profile: Literal["wildfly"] = "wildfly"
+
+
+class AppServerSpec(Narrow, frozen=True):
+    admin: Admin
+    template: dict[str, Any]
+    desired_state: DesiredState = "Running"
+    suspend_timeout_seconds: int = 60
+    pre_suspend_seconds: int = 2
+
+
+class Drain(Narrow, frozen=True):
+    """A server being taken out of service, or kept out: written before each step, so that a new process goes on."""
+
+    scope: Scope
+    since: datetime
+    container_id: str = msgspec.field(name="containerID", default="")
+    requested_by: str = ""
+    reason: str = ""
+    suspending_since: datetime | None = None
+    deadline: datetime | None = None
+    forced: bool = False
+    # Services that publish addresses that are not ready: the withdrawal can't be seen in them.
+    unconfirmable: tuple[str, ...] = ()
+
+
+class LastDrain(Narrow, frozen=True):
+    outcome: Outcome
+    finished_at: datetime
+    duration_seconds: float
+    active_requests: int | None = None
+
+
+class ServerSays(Narrow, frozen=True):
+    """What the server itself said when it was last asked, in its own words."""
+
+    suspend_state: str = ""
+    server_state: str = ""
+
+
+class AppServerStatus(Narrow, frozen=True):
+    state: State = "Pending"
+    observed_generation: int = 0
+    pod_uid: str = msgspec.field(name="podUID", default="")
+    # The container whose gate the operator opened: only such a one has served, and can lose requests.
+    served_container_id: str = msgspec.field(name="servedContainerID", default="")
+    accepted_suspend: str | None = None
+    restart_requested_at: datetime | None = None
+    server: ServerSays | None = None
+    active_requests: int | None = None
+    suspend: Drain | None = None
+    last_drain: LastDrain | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class AppServer(Narrow, frozen=True):
+    metadata: Metadata
+    spec: AppServerSpec
+    status: AppServerStatus = AppServerStatus()
+
+
+class ServerTemplateMetadata(Narrow, frozen=True):
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class ServerTemplate(Narrow, frozen=True):
+    spec: AppServerSpec
+    metadata: ServerTemplateMetadata = ServerTemplateMetadata()
+
+
+class RollingUpdate(Narrow, frozen=True):
+    # A count, or a percentage of replicas.
+    max_unavailable: int | str = 1
+
+
+class Strategy(Narrow, frozen=True):
+    type: Literal["RollingUpdate"] = "RollingUpdate"
+    rolling_update: RollingUpdate = RollingUpdate()
+
+
+class ServerGroupSpec(Narrow, frozen=True):
+    template: ServerTemplate
+    replicas: int = 1
+    desired_state: DesiredState = "Running"
+    strategy: Strategy = Strategy()
+
+
+class ServerGroupStatus(Narrow, frozen=True):
+    observed_generation: int = 0
+    replicas: int = 0
+    ready_replicas: int = 0
+    updated_replicas: int = 0
+    suspended_replicas: int = 0
+    selector: str = ""
+    accepted_suspend: str | None = None
+    restart_requested_at: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class ServerGroup(Narrow, frozen=True):
+    metadata: Metadata
+    spec: ServerGroupSpec
+    status: ServerGroupStatus = ServerGroupStatus()
