@@ -25,7 +25,7 @@ def up() -> int:
         return 0
     api = access.client()
     if not access.answers(api):
-        raise ClusterError(f"The cluster of {access.kubeconfig()} doesn't answer. Start it, or name another in KUBECONFIG.")
+        raise ClusterError(f"The cluster of {access.kubeconfig()} doesn't answer. Start it, or set KUBECONFIG.")
     print(f"Using the cluster {api.url} of {access.kubeconfig()}. It has to have the images: `make images` says how.")
     return 0
 

@@ -16,7 +16,9 @@ from tests.cluster.steps import ClusterError
 def is_local() -> bool:
     chosen = os.environ.get("CLUSTER") or "local"
     if chosen not in ("local", "current"):
-        raise ClusterError(f"CLUSTER is `{chosen}`. It may be `local` (made here) or `current` (the kubeconfig in use).")
+        raise ClusterError(
+            f"CLUSTER is `{chosen}`; it may be `local` (made here) or `current` (the kubeconfig in use)."
+        )
     return chosen == "local"
 
 

@@ -1,5 +1,6 @@
 """The images of the tests, built without Docker and without a registry, each as an archive in the cache."""
 
+import re
 import shutil
 import ssl
 import time
@@ -20,8 +21,8 @@ OPERATOR = "quiesce.local/operator:dev"
 DEBIAN = "bookworm"
 OPERATOR_BASE = "debian:bookworm-slim"  # what the Dockerfile's FROM says
 BUILDAH = paths.CACHE / "buildah"
-# The layers make the next build quick, but the storage driver that works everywhere keeps each as a full copy.
-MOST_LAYERS = 30
+# What the Dockerfile takes from the project.
+COPIES = re.compile(r"^COPY (?!--from)(.*)$", re.MULTILINE)
 WILDFLY_USER = 1000
 # A small heap, and a JVM that is up soon on two busy cores.
 JAVA_OPTS = (
@@ -128,38 +129,28 @@ def _wildfly_image(reference: str, version: str) -> Image:
 
 def _operator() -> Archive:
     """The operator, from the project's own Dockerfile."""
-    inputs = ("Dockerfile", "LICENSE", "README.md", "operator", "pyproject.toml", "requirements.lock")
+    file = paths.PROJECT / "Dockerfile"
+    inputs = [word for line in COPIES.findall(file.read_text()) for word in line.split()[:-1]]
 
     def make(target: Path) -> None:
         _buildah_base()
         authorities = ssl.get_default_verify_paths().cafile
         trust = ["--volume", f"{authorities}:/etc/ssl/certs/ca-certificates.crt:ro"] if authorities else []
-        command = [
-            "bud",
-            "--pull-never",
-            "--layers=false",
-            "--format=docker",
-            *trust,
-            "--tag",
-            OPERATOR,
-            str(paths.PROJECT),
-        ]
-        _buildah(*command, log="image-operator")
+        build = ("bud", "--pull-never", "--layers=false", "--format=docker", *trust, "--tag", OPERATOR)
+        _buildah(*build, str(paths.PROJECT), log="image-operator")
         target.unlink(missing_ok=True)
-        _buildah(
-            "push", "--disable-compression", OPERATOR, f"docker-archive:{target}:{OPERATOR}", log="image-operator-push"
-        )
+        archive = f"docker-archive:{target}:{OPERATOR}"
+        _buildah("push", "--disable-compression", OPERATOR, archive, log="image-operator-push")
+        # The storage driver that works everywhere keeps a full copy of every image.
+        _buildah("rmi", OPERATOR, log="image-operator-rmi")
 
-    return Archive("operator", (OPERATOR,), fingerprint(DEBIAN, *(paths.PROJECT / name for name in inputs)), make)
+    return Archive("operator", (OPERATOR,), fingerprint(DEBIAN, file, *(paths.PROJECT / name for name in inputs)), make)
 
 
 def _buildah_base() -> None:
     """The image that the Dockerfile starts from, in buildah's storage."""
-    layers = BUILDAH / "root" / "vfs" / "dir"
-    if layers.exists() and len(list(layers.iterdir())) > MOST_LAYERS:
-        shutil.rmtree(BUILDAH)
     stamp = fingerprint(DEBIAN, OPERATOR_BASE)
-    if layers.exists() and is_done("buildah-base", stamp):
+    if BUILDAH.exists() and is_done("buildah-base", stamp):
         return
     base = _base("python", "python3,python3-venv,ca-certificates")
     containerfile = _scratch("buildah-base") / "Containerfile"
@@ -171,8 +162,8 @@ def _buildah_base() -> None:
 
 
 def _buildah(*arguments: str, log: str) -> None:
-    command = ("buildah", "--root", BUILDAH / "root", "--runroot", BUILDAH / "run", *arguments)
-    run(*command, log=log, env={"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"})
+    storage = ("--storage-driver", "vfs", "--root", BUILDAH / "root", "--runroot", BUILDAH / "run")
+    run("buildah", *storage, *arguments, log=log, env={"BUILDAH_ISOLATION": "chroot"})
 
 
 def _base(name: str, packages: str) -> Layer:

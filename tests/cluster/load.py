@@ -1,6 +1,6 @@
 """Putting a service under load, and counting every request that failed.
 
-A pod in the cluster runs fortio's server; the API server's proxy carries our orders to it, so a kubeconfig is all it takes.
+A pod in the cluster runs fortio's server, and the API server's proxy carries our orders to it: a kubeconfig is enough.
 Three kinds of client work at once: kept-alive connections, a new connection for each request, and slow requests.
 """
 
@@ -8,7 +8,7 @@ import json
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ from tests.cluster.access import client, delete_pod
 from tests.cluster.steps import ClusterError
 
 PORT = 8080
-# A run without an end: fortio sends a first, uncounted request on each connection unless it is told a number of requests.
+# A run without an end. Unless fortio is told a number of requests, it doesn't count the first one of each connection.
 WITHOUT_END = 10**9
 # What fortio logs when a kept-alive connection broke; it then sends the request again, which no counter shows.
 RETRIED = "Closing dead socket"
@@ -154,9 +154,9 @@ class Load:
         pod.reload()
         if pod.obj["status"]["phase"] in ("Failed", "Succeeded"):
             raise ClusterError(f"The load pod {pod.name} ended: {pod.obj['status']}")
-        return pod.ready
+        return bool(pod.ready)
 
-    def _wait(self, what: str, true: Any, timeout: float) -> None:
+    def _wait(self, what: str, true: Callable[[], bool], timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not true():
             if time.monotonic() > deadline:

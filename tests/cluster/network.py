@@ -1,7 +1,7 @@
 """The cluster's own network namespace, and the one cable between it and the host.
 
-In a namespace of its own the cluster can't collide with the machine's ports and firewall rules, and goes without a trace.
-The host reaches the API server, pods and Services through a veth pair.
+In a namespace of its own the cluster can't collide with the machine's ports and firewall rules, and it goes without a
+trace. The host reaches the API server, pods and Services through a veth pair.
 """
 
 import shutil
@@ -37,11 +37,17 @@ def create(bridges: dict[str, tuple[str, str]]) -> None:
     _ip("route", "add", SERVICES, "via", ADDRESS)
     if not Path("/proc/sys/net/bridge").exists() and shutil.which("modprobe"):
         output("modprobe", "br_netfilter")
-    # Without the second, answers between two pods of one node would not pass the rules that rewrite a Service's address.
+    # Without the second, answers between two pods of one node would bypass the rules that rewrite a Service's address.
     output(*enter("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"))
 
 
 def remove() -> None:
+    """Removes the namespace and the cable, once none of our processes is left in it."""
+    others = output("ip", "netns", "pids", NAMESPACE).split() if exists() else []
+    if others:
+        raise ClusterError(
+            f"Other processes use the network namespace {NAMESPACE}: {others}. End them, then run again."
+        )
     for kind, name in (("link", HOST_LINK), ("netns", NAMESPACE)):
         subprocess.run(["ip", kind, "delete", name], capture_output=True, check=False)
     if exists():
@@ -53,7 +59,7 @@ def exists() -> bool:
 
 
 def enter(*command: str | Path) -> list[str]:
-    """The command, run inside the namespace. (`ip netns exec` would hide the host's mounts from it.)"""
+    """The command, run inside the namespace; unlike `ip netns exec` it leaves the mounts as they are."""
     return ["nsenter", f"--net={_file()}", *map(str, command)]
 
 

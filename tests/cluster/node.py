@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,17 +85,20 @@ class Node:
             f"--root-dir={self.folder / 'kubelet'}",
         )
 
-    def load(self, archive: Archive) -> bool:
-        """Imports an image archive; False if it is there already."""
+    def load(self, archives: Iterable[Archive]) -> bool:
+        """Imports image archives; False if all are there already."""
         books = paths.NODES / self.name / "images.json"
         known: dict[str, str] = json.loads(books.read_text()) if books.exists() else {}
-        present = self._ctr("images", "list", "--quiet").split()
-        if known.get(archive.name) == archive.stamp and set(archive.references) <= set(present):
-            return False
-        command = (paths.BIN / "ctr", "--address", self.socket, "--namespace=k8s.io", "images", "import", archive.file)
-        run(*command, log=f"import-{self.name}-{archive.name}")
-        books.write_text(json.dumps({**known, archive.name: archive.stamp}))
-        return True
+        present = set(self._ctr("images", "list", "--quiet").split())
+        missing = [
+            one for one in archives if known.get(one.name) != one.stamp or not present.issuperset(one.references)
+        ]
+        ctr = (paths.BIN / "ctr", "--address", self.socket, "--namespace=k8s.io")
+        for archive in missing:
+            run(*ctr, "images", "import", archive.file, log=f"import-{self.name}-{archive.name}")
+            known[archive.name] = archive.stamp
+            books.write_text(json.dumps(known))
+        return bool(missing)
 
     def _launch_runtime(self) -> None:
         network = self.folder / "cni"

@@ -13,7 +13,7 @@ LOGS = CACHE / "logs"
 IMAGES = CACHE / "images"
 BUILD = CACHE / "build"
 
-# Of one running cluster. The nodes' folders hold the imported images and outlive it; the rest is made anew at each start.
+# The running cluster, made anew at each start, and what outlives it: the images that the nodes have imported.
 CLUSTER = CACHE / "cluster"
 NODES = CACHE / "nodes"
 KUBECONFIG = CLUSTER / "admin.kubeconfig"

@@ -91,7 +91,7 @@ def kill_leftovers() -> None:
 
 
 def remove_cgroups(containers: Iterable[str]) -> None:
-    """Removes the empty cgroups that killed containers leave, in each hierarchy of version 1 or in the one of version 2."""
+    """Removes the empty cgroups that killed containers leave, in the hierarchies of version 1 or of version 2."""
     mount = Path("/sys/fs/cgroup")
     for container in containers:
         for root in (mount / "k8s.io" / container, *mount.glob(f"*/k8s.io/{container}")):

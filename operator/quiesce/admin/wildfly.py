@@ -111,7 +111,7 @@ class WildFly:
         headers: dict[str, Any] | None = None,
         tolerate: str = "",
     ) -> None:
-        answer = await self._ask(operation, address, headers, timeout=ACT_TIMEOUT_SECONDS, **(parameters or {}))
+        answer = await self._ask(operation, address, headers, limit_seconds=ACT_TIMEOUT_SECONDS, **(parameters or {}))
         if answer.outcome == "success" or (tolerate and tolerate in _text(answer)):
             return
         # An answer of 200 can still say "cancelled".
@@ -123,18 +123,18 @@ class WildFly:
         operation: str,
         address: Address | None = None,
         headers: dict[str, Any] | None = None,
-        timeout: float = LOOK_TIMEOUT_SECONDS,
+        limit_seconds: float = LOOK_TIMEOUT_SECONDS,
         **parameters: Any,
     ) -> Answer:
         body = {"operation": operation, "address": address or [], **parameters}
         if headers:
             body["operation-headers"] = headers
-        limit = aiohttp.ClientTimeout(total=timeout)
+        limit = aiohttp.ClientTimeout(total=limit_seconds)
         try:
             async with self._session.post(self._url, json=body, timeout=limit, allow_redirects=False) as response:
                 status, raw = response.status, await response.read()
         except TimeoutError:
-            raise AdminError("Unreachable", f"{self._address} did not answer within {timeout:g} s") from None
+            raise AdminError("Unreachable", f"{self._address} did not answer within {limit_seconds:g} s") from None
         except aiohttp.ClientError as error:
             raise AdminError("Unreachable", f"{self._address} can't be reached: {error}") from error
         return self._read(status, raw)

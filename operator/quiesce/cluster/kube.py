@@ -1,6 +1,7 @@
 """The port's adapter: `kubernetes.aio` for connection, authentication and TLS, narrow types for what comes back."""
 
 import logging
+import os
 import ssl
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -58,7 +59,10 @@ class KubeCluster:
 
     @classmethod
     async def connect(cls) -> "KubeCluster":
-        await config.load_config()
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config()
+        else:
+            await config.load_kube_config()
         return cls(client.ApiClient())
 
     async def close(self) -> None:

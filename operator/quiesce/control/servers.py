@@ -139,24 +139,20 @@ class Servers:
         try:
             await self._do(o, act)
         except AdminError as error:
-            refusal = self._refused(o, kind, f"Admin{error.failure.kind}", error.failure.message)
+            refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
             if isinstance(act, acts.Shed) and error.failure.kind in ("Forbidden", "Unexpected"):
                 # Without it a drain is still right, only kept-alive connections get less warning.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
             if not error.is_refusal:
                 raise
-            if isinstance(act, acts.CheckTemplate):
-                self._notes[key] = replace(
-                    self._notes[key], checked_template=act.template_hash, template_refused=error.message
-                )
-            refusal = self._refused(o, kind, f"{kind}Refused", error.message)
+            refusal = self._refused(o, act, f"{kind}Refused", error.message)
         self._notes[key] = replace(
-            self._notes[key], refusal=refusal, acted="" if refusal else kind, acted_at=self._clock()
+            self._notes[key], refusal=refusal, acted=None if refusal else act, acted_at=self._clock()
         )
         logger.debug("%s/%s: %s %s", *key, kind, refusal.message if refusal else "done")
 
-    def _refused(self, o: Observation, act: str, reason: str, message: str) -> Refusal:
+    def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
         before = o.notes.refusal
         count = before.count + 1 if before and before.act == act else 1
         wait = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
@@ -177,7 +173,7 @@ class Servers:
                 trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{server.metadata.name}-check"}}
                 await cluster.create_pod(trial, dry_run=True)
                 key = (server.metadata.namespace, server.metadata.name)
-                self._notes[key] = replace(self._notes[key], checked_template=template_hash, template_refused="")
+                self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
             case acts.SetGate(is_open, reason), Pod():

@@ -66,10 +66,10 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
         return _start_clock(o, drain, aim)
     if o.notes.confirmed_at is None:
         stalled = o.now - (seconds(drain.since) or o.now) >= UNCONFIRMED_SECONDS
-        services = ", ".join(o.routes)
+        seen = f"still a ready endpoint of {', '.join(o.routes)}" if o.routes else "the kubelet still says ready"
         return replace(
             pre_suspend,
-            message=f"still a ready endpoint of {services}" if stalled else pre_suspend.message,
+            message=seen if stalled else pre_suspend.message,
             stalled="WithdrawalUnconfirmed" if stalled else "",
             wake=SLOW_POLL_SECONDS,
         )
@@ -110,7 +110,8 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         if stops and o.notes.refusal and o.now >= deadline:
             return "TimedOut"
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
-        quiet = o.notes.quiet_since is not None and o.now - o.notes.quiet_since >= QUIET_SECONDS
+        # From here on it is looked at often enough to tell.
+        quiet = o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= QUIET_SECONDS
         if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.has_served:
             return replace(waiting, act=SuspendServer())
         return waiting

@@ -144,7 +144,8 @@ def _free(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[
     for member in wanted:
         spec = target_spec(member, o.group)
         if member.name in serving and not member.pod_has(template_hash(spec.template)):
-            spec = replace(spec, template=member.server.spec.template)
+            own = member.server.spec  # the port's name goes with the template that names it
+            spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
     return acts

@@ -7,6 +7,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import ContainerStatus, Pod
+from quiesce.model.plan import Act
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -18,7 +19,7 @@ STOP_RESERVE_SECONDS = 5
 class Refusal(msgspec.Struct, frozen=True):
     """An act that failed, and when it may be tried again."""
 
-    act: str  # the act's type
+    act: Act
     reason: str
     message: str
     retry_at: Seconds
@@ -33,11 +34,10 @@ class Notes(msgspec.Struct, frozen=True):
     shed_at: Seconds | None = None  # since when every answer closes its connection
     shed_refused: str = ""  # why the server can't be shed
     quiet_since: Seconds | None = None  # since when nothing was active
-    acted: str = ""  # the last act's type
+    acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
-    checked_template: str = ""  # the hash that a dry run was made for, and what it said
-    template_refused: str = ""
+    checked_template: str = ""  # the hash of the last template that the API server would take
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -54,12 +54,16 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def container(self) -> ContainerStatus | None:
-        """The container that runs the server, if it runs: the one with the admin port."""
+        """The container that runs the server, if it runs: the one with the admin port.
+
+        A pod may be older than the port's name in the spec: the container that has served is the server's still.
+        """
         if self.pod is None:
             return None
-        port = self.server.spec.admin.port
+        port, served = self.server.spec.admin.port, self.server.status.served_container_id
         name = next((c.name for c in self.pod.spec.containers if any(p.name == port for p in c.ports)), None)
-        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
+        statuses = self.pod.status.container_statuses
+        found = next((c for c in statuses if (c.name == name if name else c.container_id == served)), None)
         return found if found and found.state.running and found.container_id else None
 
     @property
@@ -110,9 +114,11 @@ class Observation(msgspec.Struct, frozen=True):
                 shed_at=None,
                 quiet_since=None,
                 shed_refused="",
-                acted="",
+                acted=None,
             )
-        withdrawn = self.pod is not None and not self.routes and (self.leaving or not self.pod.holds(names.GATE))
+        # A pod that the kubelet still calls ready may come into the endpoints yet, from a gate that was just open.
+        closed = self.pod is not None and not self.pod.holds(names.GATE) and not self.pod.holds("Ready")
+        withdrawn = not self.routes and (self.leaving or closed)
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0

@@ -54,8 +54,8 @@ def decide(o: Observation) -> ServerPlan:
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     """An act that was refused is told and tried again later; one that changed nothing is not repeated at once."""
-    notes, act = o.notes, type(plan.act).__name__
-    if plan.act is None:
+    notes, act = o.notes, plan.act
+    if act is None:
         return plan
     refusal = notes.refusal if notes.refusal and notes.refusal.act == act else None
     next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
@@ -67,7 +67,7 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
 def _one_shots(o: Observation) -> ServerPlan | None:
     """Requests that are written down in the status, and then taken off the object."""
     annotations, status = o.server.metadata.annotations, o.server.status
-    as_it_is = ServerPlan(status.state, "Requested", "", drain=status.suspend)
+    as_it_is = ServerPlan(status.state or "Pending", "Requested", "", drain=status.suspend)
     if names.FORCE in annotations:
         act = ConsumeAnnotation(names.FORCE)
         if status.suspend is None or status.state == "Suspended":
@@ -112,10 +112,12 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
     if not aim.keep:
         return _stop(o, aim)
     if o.out_of_date:
-        return _replace(o, _rollout(o))
-    if not aim.serve:
-        return _suspend(o, aim)
-    return _serve(o)
+        return _replace(o, aim)
+    return _keep(o, aim)
+
+
+def _keep(o: Observation, aim: Aim) -> ServerPlan:
+    return _serve(o) if aim.serve else _suspend(o, aim)
 
 
 def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
@@ -143,15 +145,27 @@ def _rollout(o: Observation) -> Aim:
 def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date; not before the API server would take its successor."""
     wanted = template_hash(o.server.spec.template)
-    serving = replace(_serve(o), act=None, wake=SLOW_POLL_SECONDS)
     try:
-        if o.notes.checked_template != wanted and not _ours(o):
-            return replace(serving, act=CheckTemplate(build_pod(o.server), wanted))
+        check = CheckTemplate(build_pod(o.server), wanted)
     except BadTemplateError as error:
-        return replace(serving, stalled="BadTemplate", message=str(error))
-    if o.notes.template_refused:
-        return replace(serving, stalled="TemplateRefused", message=o.notes.template_refused)
-    return _stop(o, aim)
+        return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
+    return _stop(o, _rollout(o)) if o.notes.checked_template == wanted else _check(o, aim, check)
+
+
+def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:
+    """Until the API server would take the new pod, the old one does what is asked of it."""
+    refusal = o.notes.refusal if o.notes.refusal and o.notes.refusal.act == check else None
+    if refusal is None and aim.serve and _ours(o):  # a drain under way waits for the answer, and does not go back yet
+        state, drain = o.server.status.state or "Pending", o.server.status.suspend
+        return ServerPlan(state, "CheckingTemplate", "asks for a dry run of the new template", drain=drain, act=check)
+    kept = _keep(o, aim)
+    if refusal is None:
+        return replace(kept, act=check)
+    due = refusal.retry_at - o.now
+    told = replace(kept, stalled=refusal.reason, message=refusal.message)
+    if due <= 0 and kept.act is None:
+        return replace(told, act=check)
+    return replace(told, wake=due if kept.wake is None else min(kept.wake, due))
 
 
 def _stop(o: Observation, aim: Aim) -> ServerPlan:
@@ -174,7 +188,7 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
         )
     if o.container is None:
         return _stopping(o, None, aim)
-    if o.notes.acted == StopServer.__name__:
+    if o.notes.acted == StopServer():
         # Asked to end. If it does not, the kubelet signals it when the hold is over.
         return _stopping(o, None, aim)
     outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
@@ -226,8 +240,9 @@ def _serve(o: Observation) -> ServerPlan:
     if report.suspend_state != "RUNNING":
         return replace(resuming, act=ResumeServer())
     if not gate_open or not o.has_served:
+        # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
         opened = replace(
-            resuming if _ours(o) else BOOTING, served_container=container.container_id if container else ""
+            resuming if _ours(o) else BOOTING, drain=None, served_container=container.container_id if container else ""
         )
         return replace(opened, act=SetGate(open=True, reason="ServerRuns"))
     if not pod.holds("Ready"):

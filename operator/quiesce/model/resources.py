@@ -64,7 +64,7 @@ class ServerSays(Narrow, frozen=True):
 
 
 class AppServerStatus(Narrow, frozen=True):
-    state: State = "Pending"
+    state: State | None = None
     observed_generation: int = 0
     pod_uid: str = msgspec.field(name="podUID", default="")
     # The container whose gate the operator opened: only such a one has served, and can lose requests.
@@ -113,10 +113,11 @@ class ServerGroupSpec(Narrow, frozen=True):
 
 class ServerGroupStatus(Narrow, frozen=True):
     observed_generation: int = 0
-    replicas: int = 0
-    ready_replicas: int = 0
-    updated_replicas: int = 0
-    suspended_replicas: int = 0
+    # Not yet counted is None; a zero is written.
+    replicas: int | None = None
+    ready_replicas: int | None = None
+    updated_replicas: int | None = None
+    suspended_replicas: int | None = None
     selector: str = ""
     accepted_suspend: str | None = None
     restart_requested_at: datetime | None = None

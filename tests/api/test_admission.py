@@ -1,0 +1,253 @@
+"""What the API server refuses, and what it fills in: the CRDs' schemas and the chart's admission policy."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pykube
+import pytest
+from pykube.exceptions import HTTPError
+
+from quiesce.decide.requests import parse_suspend
+from quiesce.model import names
+from tests.api.conftest import POLICY
+
+Manifest = dict[str, Any]
+MakeManifest = Callable[[str], Manifest]
+
+ABSENT = object()
+KINDS = ["AppServer", "ServerGroup"]
+# Where the spec of a server stands.
+SERVER_SPEC = {"AppServer": "spec", "ServerGroup": "spec.template.spec"}
+MAX_UNAVAILABLE = "spec.strategy.rollingUpdate.maxUnavailable"
+
+# Values of quiesce.dev/suspend, and whether they mean something.
+SUSPEND_VALUES = {
+    "true": True,
+    "false": True,
+    "-1": True,
+    "0": True,
+    "90": True,
+    "007": True,
+    "999999999": True,
+    "1h": True,
+    "5m": True,
+    "90s": True,
+    "0s": True,
+    "5m30s": True,
+    "1h30s": True,
+    "1h30m15s": True,
+    "999999h999999m999999999s": True,
+    "": False,
+    " ": False,
+    " 5": False,
+    "5 ": False,
+    "5\n": False,
+    "\n5": False,
+    "true\n": False,
+    "5\n6": False,
+    "TRUE": False,
+    "True": False,
+    "yes": False,
+    "null": False,
+    "+5": False,
+    "-0": False,
+    "-01": False,
+    "-2": False,
+    "--1": False,
+    "1.5": False,
+    "1e3": False,
+    "1_000": False,
+    "0x10": False,
+    "1000000000": False,
+    "99999999999": False,
+    "h": False,
+    "s": False,
+    "5S": False,
+    "5 m": False,
+    "30s5m": False,
+    "5m5m": False,
+    "1.5h": False,
+    "-5m": False,
+    "500ms": False,
+    "1d": False,
+    "1000000h": False,
+    "1000000m": False,
+    "1000000000s": False,
+    "٣": False,  # digits and letters that are not ASCII
+    "\uff15": False,
+    "৩m": False,
+    "5\uff4d": False,
+    "truefalse": False,
+    "true|false": False,
+    'a "quoted" value': False,
+    "9" * 10000: False,
+}
+
+
+def create(client: pykube.HTTPClient, manifest: Manifest) -> Any:
+    made = pykube.object_factory(client, manifest["apiVersion"], manifest["kind"])(client, manifest)
+    made.create()
+    return made
+
+
+def refusal(client: pykube.HTTPClient, manifest: Manifest) -> str:
+    """Why the API server does not take it; empty if it does."""
+    try:
+        create(client, manifest)
+    except HTTPError as error:
+        if error.code not in (403, 422):
+            raise
+        return str(error)
+    return ""
+
+
+def with_suspend(manifest: Manifest, value: str) -> Manifest:
+    return changed(manifest, "metadata.annotations", {names.SUSPEND: value})
+
+
+def changed(thing: Manifest, path: str, value: object) -> Manifest:
+    """A copy with another value at a dotted path, or with none."""
+    head, _, rest = path.partition(".")
+    if rest:
+        return {**thing, head: changed(thing.get(head, {}), rest, value)}
+    others = {key: kept for key, kept in thing.items() if key != head}
+    return others if value is ABSENT else {**others, head: value}
+
+
+def test_the_operator_understands_these_values_and_no_others() -> None:
+    assert {value: parse_suspend(value) is not None for value in SUSPEND_VALUES} == SUSPEND_VALUES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_policy_takes_the_same_values(dry: pykube.HTTPClient, manifest: MakeManifest, kind: str) -> None:
+    taken = {value: not refusal(dry, with_suspend(manifest(kind), value)) for value in SUSPEND_VALUES}
+    assert taken == SUSPEND_VALUES
+
+
+@pytest.mark.parametrize(("value", "quoted"), [("soon", '"soon"'), ("", '""'), ("5\n", r'"5\n"'), ("٣", '"٣"')])
+def test_the_policy_quotes_a_bad_value(dry: pykube.HTTPClient, manifest: MakeManifest, value: str, quoted: str) -> None:
+    message = refusal(dry, with_suspend(manifest("AppServer"), value))
+    assert f"{names.SUSPEND}={quoted} is not true, false, a whole number" in message
+    assert "90s" in message
+
+
+def test_an_old_bad_value_is_in_nobodys_way(
+    api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str
+) -> None:
+    bad = with_suspend(manifest("ServerGroup"), "soon")
+    with policy_off(api, namespace):
+        eventually(lambda: not refusal(dry, bad))
+        group = create(api, bad)
+    eventually(lambda: bool(refusal(dry, changed(bad, "metadata.name", "other"))))
+
+    group.patch({"metadata": {"labels": {"tier": "shop"}}})
+    group.patch({"spec": {"template": {"spec": {"preSuspendSeconds": 5}}}})
+    group.patch({"status": {"observedGeneration": 1}}, subresource="status")
+    with pytest.raises(HTTPError, match="later"):
+        group.patch({"metadata": {"annotations": {names.SUSPEND: "later"}}})
+    group.patch({"metadata": {"annotations": {names.SUSPEND: None}}})
+    with pytest.raises(HTTPError, match="soon"):
+        group.patch({"metadata": {"annotations": {names.SUSPEND: "soon"}}})
+    group.patch({"metadata": {"annotations": {names.SUSPEND: "5m"}}})
+
+
+@contextmanager
+def policy_off(api: pykube.HTTPClient, namespace: str) -> Iterator[None]:
+    """The policy without this one namespace, as it was before the chart was installed."""
+    kind = pykube.object_factory(api, "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding")
+    binding = kind(api, {"metadata": {"name": POLICY}})
+    others = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [namespace]}
+    binding.patch({"spec": {"matchResources": {"namespaceSelector": {"matchExpressions": [others]}}}})
+    try:
+        yield
+    finally:
+        binding.patch({"spec": {"matchResources": None}})
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("value", [0, -1, "0%", "150%", "1000%", "abc", "", "5", "05%", "10 %", 1.5, True, [1]])
+def test_max_unavailable_refuses(dry: pykube.HTTPClient, manifest: MakeManifest, value: object) -> None:
+    message = refusal(dry, changed(manifest("ServerGroup"), MAX_UNAVAILABLE, value))
+    assert f"{MAX_UNAVAILABLE}: " in message
+
+
+@pytest.mark.parametrize("value", [1, 500, "1%", "25%", "100%"])
+def test_max_unavailable_takes(dry: pykube.HTTPClient, manifest: MakeManifest, value: object) -> None:
+    assert not refusal(dry, changed(manifest("ServerGroup"), MAX_UNAVAILABLE, value))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("suspendTimeoutSeconds", -2),
+        ("suspendTimeoutSeconds", 86401),
+        ("suspendTimeoutSeconds", "60"),
+        ("preSuspendSeconds", -1),
+        ("desiredState", "Paused"),
+        ("admin", ABSENT),
+        ("admin.port", ABSENT),
+        ("admin.port", ""),
+        ("admin.credentialsSecretRef", ABSENT),
+        ("admin.profile", "tomcat"),
+        ("template", ABSENT),
+        ("template.spec", ABSENT),
+        ("template.spec.containers", ABSENT),
+        ("template.spec.containers", []),
+    ],
+)
+def test_a_server_refuses(dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, path: str, value: object) -> None:
+    field = f"{SERVER_SPEC[kind]}.{path}"
+    assert f"{field}: " in refusal(dry, changed(manifest(kind), field, value))
+
+
+@pytest.mark.parametrize("value", [-1, "many", 10001])
+def test_replicas_refuse(dry: pykube.HTTPClient, manifest: MakeManifest, value: object) -> None:
+    assert "spec.replicas: " in refusal(dry, changed(manifest("ServerGroup"), "spec.replicas", value))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_gets_defaults(dry: pykube.HTTPClient, manifest: MakeManifest, kind: str) -> None:
+    spec = create(dry, manifest(kind)).obj
+    for part in SERVER_SPEC[kind].split("."):
+        spec = spec[part]
+    assert spec["desiredState"] == "Running"
+    assert spec["suspendTimeoutSeconds"] == 60
+    assert spec["preSuspendSeconds"] == 2
+    assert spec["admin"]["profile"] == "wildfly"
+
+
+def test_a_group_gets_defaults(dry: pykube.HTTPClient, manifest: MakeManifest) -> None:
+    spec = create(dry, changed(manifest("ServerGroup"), "spec.replicas", ABSENT)).obj["spec"]
+    assert spec["replicas"] == 1
+    assert spec["desiredState"] == "Running"
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+
+
+def test_the_pod_template_is_kept_as_it_is(dry: pykube.HTTPClient, manifest: MakeManifest) -> None:
+    template = {
+        "metadata": {"labels": {"app": "shop"}},
+        "spec": {"containers": [{"name": "server", "image": "server", "newField": {"a": [1]}}], "hostUsers": False},
+    }
+    made = create(dry, changed(manifest("AppServer"), "spec.template", template))
+    assert made.obj["spec"]["template"] == template
+
+
+def test_a_group_scales(api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest) -> None:
+    """The size is only rehearsed and the status is what an operator would write: one may be watching."""
+    made = create(api, manifest("ServerGroup"))
+    selector = f"{names.SERVER_GROUP}={made.name}"
+    made.patch({"status": {"replicas": 0, "selector": selector}}, subresource="status")
+    group = pykube.object_factory(dry, names.API_VERSION, "ServerGroup")(dry, made.obj)
+    group.patch({"spec": {"replicas": 3}}, subresource="scale")
+    assert group.obj["kind"] == "Scale"
+    assert group.obj["spec"] == {"replicas": 3}
+    assert group.obj["status"]["selector"] == selector

@@ -1,0 +1,31 @@
+"""The operator, installed as users install it, and servers to drain."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import install
+from tests.estate import Estate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operator() -> Iterator[None]:
+    install.install()
+    yield
+    install.uninstall()
+
+
+@pytest.fixture(scope="module")
+def shop(request: pytest.FixtureRequest) -> Iterator[Estate]:
+    """A group of three servers behind one Service, for the tests of a module that leave it as they found it."""
+    with Estate(request.module.__name__.rsplit("test_", 1)[1].replace("_", "-")) as estate:
+        estate.group("shop")
+        estate.wait_ready("shop")
+        yield estate
+
+
+@pytest.fixture
+def solo() -> Iterator[Estate]:
+    """An empty namespace for servers of a test's own."""
+    with Estate("solo") as estate:
+        yield estate

@@ -1,0 +1,119 @@
+"""Rolls and deletions of pods under load: no request fails, and the budget holds."""
+
+import functools
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import install
+from tests.cluster.load import Load, service_url
+from tests.estate import Estate, Management, Watcher, kubectl, wait
+
+
+@pytest.fixture
+def load(shop: Estate) -> Iterator[Load]:
+    shop.wait_ready("shop")
+    with Load(shop.namespace, service_url(shop.namespace, "shop")) as load:
+        time.sleep(3)  # kept-alive connections to every server
+        yield load
+
+
+def finish(load: Load) -> None:
+    time.sleep(3)  # what a new server does wrong shows in its first seconds
+    result = load.stop()
+    assert result.failed == 0, result
+    assert all(kind.requests > 10 for kind in result.kinds.values()), result
+
+
+def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> None:
+    pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
+    with Watcher(lambda: len(shop.endpoints())) as serving:
+        shop.group("shop", version=2)
+        shop.wait_ready("shop", timeout=180)
+    finish(load)
+    assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
+    assert min(serving.seen) == 2
+    assert all(shop.status(name)["lastDrain"]["outcome"] == "Drained" for name in pods)
+
+
+def test_a_restart_rolls_and_survives_the_death_of_the_operator(shop: Estate, load: Load) -> None:
+    pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
+    with Watcher(lambda: len(shop.endpoints())) as serving:
+        shop.annotate("sg/shop", restart="true")
+        for state in ("PreSuspend", "Suspending"):
+            wait("a drain is under way", functools.partial(_in_state, shop, state), 60)
+            install.kill()
+            wait("the drain is over", functools.partial(_not_in_state, shop, state), 60)
+        shop.wait_ready("shop", timeout=240)
+    finish(load)
+    assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
+    assert min(serving.seen) == 2
+    group = shop.get("sg", "shop")
+    assert group
+    assert "quiesce.dev/restart" not in group["metadata"].get("annotations", {})
+
+
+def test_a_template_put_back_in_mid_roll_leaves_the_rest_alone(shop: Estate, load: Load) -> None:
+    untouched = shop.pod_uid("shop-0")
+    shop.group("shop", version=1)
+    wait("the first server drains", lambda: _in_state(shop, "PreSuspend"), 30)
+    drained = shop.pod_uid("shop-2")
+    shop.group("shop", version=2)
+    shop.wait_ready("shop")
+    finish(load)
+    assert (shop.pod_uid("shop-0"), shop.pod_uid("shop-2")) == (untouched, drained)
+    assert shop.status("shop-2")["lastDrain"]["outcome"] == "Aborted"
+
+
+def test_a_pod_deleted_by_hand_is_drained_first(shop: Estate, load: Load) -> None:
+    pod = shop.pod_uid("shop-1")
+    kubectl("-n", shop.namespace, "delete", "pod", "shop-1", "--wait=false")
+    wait("another pod is there", lambda: shop.pod_uid("shop-1") not in (pod, None), 60)
+    shop.wait_ready("shop")
+    finish(load)
+    assert shop.status("shop-1")["lastDrain"]["outcome"] == "Drained"
+
+
+def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
+    pod = shop.pod_uid("shop-0")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "shop-0"}}
+    answer = shop.api.post(
+        version="v1", namespace=shop.namespace, url="pods/shop-0/eviction", data=json.dumps(eviction)
+    )
+    assert answer.ok, answer.text
+    wait("another pod is there", lambda: shop.pod_uid("shop-0") not in (pod, None), 60)
+    shop.wait_ready("shop")
+    finish(load)
+
+
+def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_requests(shop: Estate, load: Load) -> None:
+    """What the order of the drain is there for. If this loses nothing, the other tests prove nothing."""
+    install.scale(0)
+    try:
+        with Management(shop.namespace, "shop-2") as management:
+            _close_gate(shop, "shop-2")
+            wait("it is withdrawn", lambda: "shop-2" not in shop.endpoints(), 10)
+            management("suspend", **{"suspend-timeout": 0})
+            time.sleep(4)  # clients come back on connections that outlived the withdrawal
+            management("resume")
+    finally:
+        install.scale(1)
+    result = load.stop()
+    assert result.kinds["kept-alive"].codes.get(503, 0) > 0, result
+    shop.wait_ready("shop")
+
+
+def _in_state(estate: Estate, state: str) -> bool:
+    return any(estate.state(f"shop-{ordinal}") == state for ordinal in range(3))
+
+
+def _not_in_state(estate: Estate, state: str) -> bool:
+    return not _in_state(estate, state)
+
+
+def _close_gate(estate: Estate, pod: str) -> None:
+    condition = {"type": "quiesce.dev/serving", "status": "False"}
+    patch = json.dumps({"status": {"conditions": [condition]}})
+    kubectl("-n", estate.namespace, "patch", "pod", pod, "--subresource=status", "--patch", patch)

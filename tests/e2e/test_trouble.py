@@ -1,0 +1,72 @@
+"""Servers that can't be asked: it is said where their owner looks, and what serves goes on serving."""
+
+import time
+
+from tests.cluster.load import Load, service_url
+from tests.estate import PASSWORD, USERNAME, Estate, kubectl, wait
+
+
+def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Estate) -> None:
+    solo.secret("wrong", USERNAME, "not it")
+    solo.server("one", secret="wrong")
+    stalled = wait("it is told", lambda: _stalled(solo, "AdminUnauthorized"), 60)
+    assert "'wrong'" in stalled
+    assert "401" in stalled
+    assert solo.state("one") == "Unknown"
+    assert solo.endpoints() == set()  # nobody knows whether it runs
+    solo.secret("wrong", USERNAME, PASSWORD)
+    solo.wait_state("one", "Running", 30)
+    assert solo.endpoints() == {"one"}
+
+
+def test_a_missing_or_half_filled_secret_is_named(solo: Estate) -> None:
+    solo.server("one", secret="nowhere")
+    assert "'nowhere'" in wait("it is told", lambda: _stalled(solo, "AdminMisconfigured"), 60)
+    solo.apply("v1", "Secret", "nowhere", stringData={"username": USERNAME})
+    wait("it is told", lambda: "lacks password" in _stalled(solo, "AdminMisconfigured"), 30)
+    solo.secret("nowhere", USERNAME, PASSWORD)
+    solo.wait_state("one", "Running", 30)
+
+
+def test_an_admin_endpoint_that_is_down_takes_nothing_away_and_bounds_the_drain(solo: Estate) -> None:
+    """Two servers serve; then nothing listens any more where the operator asks."""
+    solo.group("shop", replicas=2, suspendTimeoutSeconds=4, preSuspendSeconds=1)
+    solo.wait_ready("shop", 2)
+    with Load(solo.namespace, service_url(solo.namespace, "shop")) as load:
+        solo.group("shop", replicas=2, suspendTimeoutSeconds=4, preSuspendSeconds=1, port="nobody")
+        wait("it is told", lambda: _stalled(solo, "AdminUnreachable", "shop-0"), 60)
+        assert solo.endpoints() == {"shop-0", "shop-1"}
+        assert solo.state("shop-0") == "Running"
+        time.sleep(3)
+        load.stop()
+    assert load.result().failed == 0, load.result()
+    pod = solo.pod_uid("shop-1")
+    kubectl("-n", solo.namespace, "delete", "pod", "shop-1", "--wait=false")
+    wait("the pod's hold has ended", lambda: solo.pod_uid("shop-1") != pod, 90)
+    solo.group("shop", replicas=2, suspendTimeoutSeconds=4, preSuspendSeconds=1)
+    solo.wait_ready("shop", 2)
+
+
+def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate) -> None:
+    solo.group("shop", replicas=1)
+    solo.wait_ready("shop", 1)
+    pod = solo.pod_uid("shop-0")
+    group = solo.get("sg", "shop")
+    assert group
+    spec = group["spec"]["template"]["spec"]
+    container = spec["template"]["spec"]["containers"][0]
+    container["resources"] = {"requests": {"cpu": "much"}}
+    group["spec"]["template"]["spec"] = spec
+    solo.apply("quiesce.dev/v1alpha1", "ServerGroup", "shop", spec=group["spec"])
+    said = wait("the API server's words are told", lambda: _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
+    assert "much" in said or "quantit" in said.lower()
+    assert solo.pod_uid("shop-0") == pod
+    assert solo.endpoints() == {"shop-0"}
+    solo.group("shop", replicas=1, version=2)
+    wait("the mended template is rolled out", lambda: solo.pod_uid("shop-0") not in (pod, None), 60)
+    solo.wait_ready("shop", 1)
+
+
+def _stalled(estate: Estate, reason: str, server: str = "one") -> str:
+    condition = estate.condition("aps", server, "Stalled")
+    return str(condition["message"]) if condition.get("reason") == reason else ""

@@ -1,0 +1,263 @@
+"""A namespace with WildFly servers in a real cluster, seen through pykube: a client that the operator does not use."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+import pykube
+import requests
+from requests.auth import HTTPDigestAuth
+
+from tests.cluster.access import client, kubeconfig
+
+Manifest = dict[str, Any]
+API_VERSION = "quiesce.dev/v1alpha1"
+USERNAME, PASSWORD = "operator", "op3rator!"
+OPERATOR_NAMESPACE = "quiesce-system"
+POLL_SECONDS = 0.2
+
+
+def wait(what: str, condition: Callable[[], Any], timeout: float = 60) -> Any:
+    """The condition's first true value; what is asked of the world may fail meanwhile."""
+    deadline, last = time.monotonic() + timeout, None
+    while time.monotonic() < deadline:
+        try:
+            last = condition()
+        except (requests.RequestException, pykube.exceptions.KubernetesError, KeyError) as error:
+            last = error
+        else:
+            if last:
+                return last
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"after {timeout:g} s this is not so: {what}; last seen: {last!r}")
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    command = ["kubectl", "--kubeconfig", str(kubeconfig()), *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def server_spec(*, version: int = 1, port: str = "management", secret: str = "admin", **spec: Any) -> Manifest:
+    """The spec of an AppServer as a user would write it."""
+    container = {
+        "name": "wildfly",
+        "image": f"quiesce.local/wildfly:{version}",
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [
+            {"name": "http", "containerPort": 8080},
+            {"name": "management", "containerPort": 9990},
+            {"name": "nobody", "containerPort": 9998},
+        ],
+        "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "management"}, "periodSeconds": 2},
+        "volumeMounts": [{"name": "admin", "mountPath": "/etc/quiesce-admin", "readOnly": True}],
+    }
+    pod = {
+        "enableServiceLinks": False,
+        "containers": [container],
+        "volumes": [{"name": "admin", "secret": {"secretName": "admin"}}],
+    }
+    admin = {"profile": "wildfly", "port": port, "credentialsSecretRef": {"name": secret}}
+    return {"admin": admin, "template": {"spec": pod}, **spec}
+
+
+class Estate:
+    """One namespace, its Secret and its Service; gone with everything in it after the `with` block."""
+
+    def __init__(self, name: str) -> None:
+        self.namespace = f"{name}-{uuid.uuid4().hex[:6]}"
+        self.api = client()
+
+    def __enter__(self) -> Self:
+        self.apply("v1", "Namespace", self.namespace, namespaced=False)
+        self.secret("admin", USERNAME, PASSWORD)
+        self.apply(
+            "v1", "Service", "shop", spec={"selector": {"app": "shop"}, "ports": [{"port": 80, "targetPort": "http"}]}
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        kubectl("delete", "namespace", self.namespace, "--wait=false")
+
+    # What a user does.
+
+    def apply(self, api_version: str, kind: str, name: str, *, namespaced: bool = True, **fields: Any) -> None:
+        metadata = {"name": name, **fields.pop("metadata", {})}
+        if namespaced:
+            metadata["namespace"] = self.namespace
+        manifest = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}
+        kubectl("apply", "--server-side", "--field-manager=e2e", "-f", "-", stdin=json.dumps(manifest))
+
+    def secret(self, name: str, username: str, password: str) -> None:
+        self.apply("v1", "Secret", name, stringData={"username": username, "password": password})
+
+    def server(self, name: str, *, metadata: Mapping[str, Any] | None = None, **spec: Any) -> None:
+        metadata = {"labels": {"app": "shop"}, **(metadata or {})}
+        self.apply(API_VERSION, "AppServer", name, metadata=metadata, spec=server_spec(**spec))
+
+    def group(self, name: str, *, replicas: int = 3, max_unavailable: int | str = 1, **spec: Any) -> None:
+        template = {"metadata": {"labels": {"app": "shop"}}, "spec": server_spec(**spec)}
+        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": max_unavailable}}
+        fields = {"replicas": replicas, "strategy": strategy, "template": template}
+        self.apply(API_VERSION, "ServerGroup", name, spec=fields)
+
+    def annotate(self, what: str, **annotations: str | None) -> None:
+        """`what` is like `aps/shop-0`; None takes an annotation away."""
+        changes = [
+            f"quiesce.dev/{key.replace('_', '-')}" + ("-" if value is None else f"={value}")
+            for key, value in annotations.items()
+        ]
+        kubectl("-n", self.namespace, "annotate", "--overwrite", what, *changes)
+
+    # What the world is like.
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        resource = {
+            "aps": pykube.object_factory(self.api, API_VERSION, "AppServer"),
+            "sg": pykube.object_factory(self.api, API_VERSION, "ServerGroup"),
+            "pod": pykube.Pod,
+        }[kind]
+        found = resource.objects(self.api, namespace=self.namespace).get_or_none(name=name)
+        return found.obj if found else None
+
+    def status(self, server: str) -> Manifest:
+        found = self.get("aps", server)
+        return (found or {}).get("status") or {}
+
+    def state(self, server: str) -> str:
+        return str(self.status(server).get("state", ""))
+
+    def condition(self, kind: str, name: str, condition: str) -> Manifest:
+        found = ((self.get(kind, name) or {}).get("status") or {}).get("conditions") or ()
+        return next((c for c in found if c["type"] == condition), {})
+
+    def pod_uid(self, name: str) -> str | None:
+        pod = self.get("pod", name)
+        return None if pod is None else str(pod["metadata"]["uid"])
+
+    def endpoints(self, service: str = "shop") -> set[str]:
+        """The names of the pods that a Service sends requests to."""
+        selector = {"kubernetes.io/service-name": service}
+        kind = pykube.object_factory(self.api, "discovery.k8s.io/v1", "EndpointSlice")
+        slices = kind.objects(self.api, namespace=self.namespace).filter(selector=selector)
+        return {
+            endpoint["targetRef"]["name"]
+            for found in slices
+            for endpoint in found.obj.get("endpoints") or ()
+            if endpoint["conditions"].get("ready") is not False
+        }
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """(reason, message) of the Events about an object."""
+        found = pykube.Event.objects(self.api, namespace=self.namespace).filter(
+            field_selector={"involvedObject.name": name}
+        )
+        return [(event.obj["reason"], event.obj.get("message", "")) for event in found]
+
+    def answer(self, pod: str, milliseconds: int = 0) -> int:
+        """What the server in a pod answers to a request, past every Service."""
+        url = f"pods/{pod}:8080/proxy/slow?ms={milliseconds}"
+        got = self.api.get(version="v1", namespace=self.namespace, url=url, timeout=90)
+        return int(got.status_code)
+
+    @contextlib.contextmanager
+    def request(self, pod: str, milliseconds: int) -> Iterator[Future[int]]:
+        """A request under way."""
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(self.answer, pod, milliseconds)
+            wait("the request has reached the server", lambda: self._active(pod) > 0 or future.done(), 10)
+            yield future
+
+    def _active(self, pod: str) -> int:
+        with Management(self.namespace, pod) as management:
+            address = [{"subsystem": "request-controller"}]
+            return int(management("read-attribute", address=address, name="active-requests"))
+
+    def says(self, pod: str) -> str:
+        """What the server itself says of its state."""
+        with Management(self.namespace, pod) as management:
+            return str(management("read-attribute", name="suspend-state"))
+
+    # What a test waits for.
+
+    def wait_state(self, server: str, state: str, timeout: float = 60) -> None:
+        wait(f"{server} is {state}", lambda: self.state(server) == state, timeout)
+
+    def wait_ready(self, group: str, replicas: int = 3, timeout: float = 120) -> None:
+        def settled() -> bool:
+            found = self.get("sg", group) or {}
+            status = found.get("status") or {}
+            return (
+                status.get("observedGeneration") == found["metadata"]["generation"]
+                and status.get("readyReplicas") == status.get("updatedReplicas") == replicas
+                and len(self.endpoints()) == replicas
+            )
+
+        wait(f"{group} has {replicas} servers that serve and are up to date", settled, timeout)
+
+
+class Management:
+    """A server's management endpoint, through a port that kubectl forwards."""
+
+    def __init__(self, namespace: str, pod: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        target = ["port-forward", f"pod/{pod}", f"{self._port}:9990"]
+        command = ["kubectl", "--kubeconfig", str(kubeconfig()), "-n", namespace, *target]
+        self._forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def __enter__(self) -> Self:
+        assert self._forward.stdout
+        self._forward.stdout.readline()  # "Forwarding from": the port is open
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forward.terminate()
+        self._forward.communicate()
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        answer = requests.post(
+            f"http://127.0.0.1:{self._port}/management",
+            json={"operation": operation, "address": [], **parameters},
+            auth=HTTPDigestAuth(USERNAME, PASSWORD),
+            timeout=15,
+        )
+        return answer.json().get("result")
+
+
+class Watcher:
+    """Looks at something over and over in the background, and keeps every value that differed from the one before."""
+
+    def __init__(self, look: Callable[[], Any], tell: Callable[[Any], None] | None = None) -> None:
+        self.seen: list[Any] = []
+        self._tell = tell
+        self._look = look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            with contextlib.suppress(requests.RequestException):
+                value = self._look()
+                if not self.seen or self.seen[-1] != value:
+                    self.seen.append(value)
+                    if self._tell:
+                        self._tell(value)

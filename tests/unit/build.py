@@ -1,0 +1,227 @@
+"""Builders with sensible defaults: a server that serves, its pod, what it says, and one look at all of it."""
+
+from typing import Any
+
+import msgspec
+
+from quiesce.decide.group import GroupObservation, Member
+from quiesce.decide.observation import Notes, Observation
+from quiesce.decide.podspec import template_hash
+from quiesce.model import names
+from quiesce.model.objects import (
+    Condition,
+    Container,
+    ContainerPort,
+    ContainerState,
+    ContainerStatus,
+    ManagedFields,
+    Metadata,
+    OwnerReference,
+    Pod,
+    PodSpec,
+    PodStatus,
+    Running,
+    Waiting,
+)
+from quiesce.model.resources import (
+    Admin,
+    AppServer,
+    AppServerSpec,
+    AppServerStatus,
+    Drain,
+    RollingUpdate,
+    Scope,
+    SecretRef,
+    ServerGroup,
+    ServerGroupSpec,
+    ServerGroupStatus,
+    ServerTemplate,
+    Strategy,
+)
+from quiesce.model.server import AdminFailure, Report, SuspendState
+from quiesce.model.times import Seconds, moment
+
+NOW: Seconds = 1_800_000_000.0
+CONTAINER = "containerd://1"
+HOLD = 77  # of the default timeout and margin
+GRACE = 107
+
+
+def template(image: str = "wildfly:1", **pod_spec: Any) -> dict[str, Any]:
+    ports = [{"name": "http", "containerPort": 8080}, {"name": "management", "containerPort": 9990}]
+    return {"spec": {"containers": [{"name": "wildfly", "image": image, "ports": ports}], **pod_spec}}
+
+
+def spec(**changes: Any) -> AppServerSpec:
+    admin = Admin(port="management", credentials_secret_ref=SecretRef("shop-admin"))
+    return AppServerSpec(**{"admin": admin, "template": template(), **changes})
+
+
+def server(
+    name: str = "shop-0",
+    *,
+    annotations: dict[str, str] | None = None,
+    by: str = "",
+    deleted: bool = False,
+    finalizers: tuple[str, ...] = (names.FINALIZER,),
+    status: AppServerStatus | None = None,
+    of: ServerGroup | None = None,
+    **changes: Any,
+) -> AppServer:
+    """One that serves, unless `status` says otherwise. `by`: the field manager that set the annotations."""
+    fields = {"f:metadata": {"f:annotations": {f"f:{key}": {} for key in annotations or {}}}}
+    owner = OwnerReference("ServerGroup", of.metadata.name, of.metadata.uid, controller=True) if of else None
+    return AppServer(
+        metadata=Metadata(
+            name=name,
+            namespace="shop",
+            uid=f"uid-{name}",
+            generation=1,
+            annotations=annotations or {},
+            finalizers=finalizers,
+            deletion_timestamp=moment(NOW) if deleted else None,
+            owner_references=(owner,) if owner else (),
+            managed_fields=(ManagedFields(by, fields),) if by else (),
+        ),
+        spec=spec(**changes),
+        status=status or AppServerStatus(state="Running", served_container_id=CONTAINER),
+    )
+
+
+def pod(
+    name: str = "shop-0",
+    *,
+    uid: str = "",
+    gate: bool = True,
+    ready: bool | None = None,
+    container: str | None = CONTAINER,
+    up_for: Seconds = 3600,
+    created_at: Seconds = NOW - 3600,
+    of: dict[str, Any] | None = None,
+    template_hash_is: str | None = None,
+    leaving_for: Seconds | None = None,
+    grace: int = GRACE,
+    waiting: Waiting | None = None,
+    conditions: tuple[Condition, ...] = (),
+    phase: str = "Running",
+    owner_uid: str = "",
+) -> Pod:
+    """The pod of template `of`. `container` None: it does not run; `leaving_for`: since when it is being deleted."""
+    running = ContainerState(running=Running(moment(NOW - up_for)))
+    held = {"Ready": gate if ready is None else ready, names.GATE: gate}
+    hash_ = template_hash(template() if of is None else of) if template_hash_is is None else template_hash_is
+    return Pod(
+        metadata=Metadata(
+            name=name,
+            namespace="shop",
+            uid=uid or f"pod-{name}",
+            creation_timestamp=moment(created_at),
+            deletion_timestamp=None if leaving_for is None else moment(NOW - leaving_for + grace),
+            deletion_grace_period_seconds=None if leaving_for is None else grace,
+            annotations={names.TEMPLATE_HASH: hash_, names.HOLD_SECONDS: str(HOLD)},
+            owner_references=(OwnerReference("AppServer", name, owner_uid or f"uid-{name}", controller=True),),
+        ),
+        spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, "management"),)),)),
+        status=PodStatus(
+            phase=phase,
+            pod_ip="10.0.0.7",
+            conditions=(*(Condition(kind, "True" if holds else "False") for kind, holds in held.items()), *conditions),
+            container_statuses=(
+                ContainerStatus(
+                    "wildfly", container or "", state=running if container else ContainerState(waiting or Waiting())
+                ),
+            ),
+        ),
+    )
+
+
+def report(
+    suspend_state: SuspendState = "RUNNING", *, active: int | None = 0, shed: bool = False, runs: bool = True
+) -> Report:
+    return Report(suspend_state, "running" if runs else "starting", runs, active, shed, shed)
+
+
+def drain(
+    scope: Scope = "Server",
+    *,
+    since: Seconds = NOW - 10,
+    suspending_since: Seconds | None = None,
+    container: str = CONTAINER,
+    forced: bool = False,
+) -> Drain:
+    """A drain that is written down."""
+    began = None if suspending_since is None else moment(suspending_since)
+    return Drain(scope, moment(since), container, suspending_since=began, forced=forced)
+
+
+def status(state: Any, suspend: Drain | None = None, *, served: str = CONTAINER, **changes: Any) -> AppServerStatus:
+    return AppServerStatus(state=state, suspend=suspend, served_container_id=served, **changes)
+
+
+def look(
+    of: AppServer | None = None,
+    at: Pod | None | str = "its pod",
+    admin: Report | AdminFailure | None | str = "it serves",
+    *,
+    routes: tuple[str, ...] | None = None,
+    notes: Notes | None = None,
+    now: Seconds = NOW,
+    group: ServerGroup | None = None,
+    unconfirmable: tuple[str, ...] = (),
+) -> Observation:
+    """One look, measured; by default at a server that serves. Notes are those of the pod's container."""
+    seen = pod() if isinstance(at, str) else at
+    ready = seen is not None and seen.holds("Ready") and seen.metadata.deletion_timestamp is None
+    observation = Observation(
+        now=now,
+        server=of or server(),
+        group=group,
+        pod=seen,
+        routes=routes if routes is not None else ("shop",) if ready else (),
+        unconfirmable=unconfirmable,
+        admin=report() if isinstance(admin, str) else admin,
+        notes=notes or Notes(),
+    )
+    container = observation.container
+    known = msgspec.structs.replace(observation.notes, container_id=container.container_id if container else "")
+    return msgspec.structs.replace(observation, notes=known).measured()
+
+
+def group(
+    replicas: int = 3,
+    *,
+    annotations: dict[str, str] | None = None,
+    status: ServerGroupStatus | None = None,
+    max_unavailable: int | str = 1,
+    desired_state: Any = "Running",
+    deleted: bool = False,
+    **changes: Any,
+) -> ServerGroup:
+    """`changes` go to the spec of its servers."""
+    return ServerGroup(
+        metadata=Metadata(
+            name="shop",
+            namespace="shop",
+            uid="uid-shop",
+            generation=1,
+            annotations=annotations or {},
+            deletion_timestamp=moment(NOW) if deleted else None,
+        ),
+        spec=ServerGroupSpec(
+            template=ServerTemplate(spec=spec(**changes)),
+            replicas=replicas,
+            desired_state=desired_state,
+            strategy=Strategy(rolling_update=RollingUpdate(max_unavailable)),
+        ),
+        status=status or ServerGroupStatus(),
+    )
+
+
+def member(ordinal: int, of: ServerGroup, at: Pod | None | str = "its pod", **changes: Any) -> Member:
+    """A server of a group that serves; `changes` are those of `server`."""
+    name = f"{of.metadata.name}-{ordinal}"
+    return Member(server(name, of=of, **changes), pod(name) if isinstance(at, str) else at)
+
+
+def look_at_group(of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset()) -> GroupObservation:
+    return GroupObservation(now=NOW, group=of, members=members, taken=taken)

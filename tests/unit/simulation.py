@@ -1,0 +1,526 @@
+"""A small world for `decide` to act in: one group, its servers' pods, the kubelet, the endpoints, a clock.
+
+What `decide` and `decide_group` return is carried out in the order of `control`: the status first, then the act.
+The promises that hold at every moment are checked with every act (`Broken`).
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from quiesce.decide.group import GroupObservation, Member, decide_group
+from quiesce.decide.observation import STOP_RESERVE_SECONDS, Notes, Observation, Refusal
+from quiesce.decide.podspec import template_hash
+from quiesce.decide.requests import aim_of
+from quiesce.decide.server import decide
+from quiesce.decide.status import group_status, server_status, worth_writing
+from quiesce.model import names, plan
+from quiesce.model.objects import (
+    Condition,
+    Container,
+    ContainerPort,
+    ContainerState,
+    ContainerStatus,
+    Metadata,
+    OwnerReference,
+    Pod,
+    PodSpec,
+    PodStatus,
+    Running,
+    Waiting,
+)
+from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
+from quiesce.model.server import AdminFailure, Report, SuspendState
+from quiesce.model.times import Seconds, moment
+from tests.unit.build import NOW, group, template
+
+BOOT_SECONDS = 3.0
+REFUSED = "refused:1"  # an image that no API server would take
+AT_REST_SECONDS = 12.0  # of nothing to do, with nothing under way: longer than any timeout here
+replace = msgspec.structs.replace
+Own = TypeVar("Own", AppServer, ServerGroup)
+
+
+class Broken(AssertionError):
+    """A promise that did not hold."""
+
+
+@dataclass
+class Process:
+    """A WildFly in a container."""
+
+    container_id: str
+    started_at: Seconds
+    suspend_state: SuspendState = "RUNNING"
+    shed: bool = False
+    active: int = 0
+
+    def runs(self, now: Seconds) -> bool:
+        return now >= self.started_at + BOOT_SECONDS
+
+    def end_requests(self, count: int) -> None:
+        self.active = max(0, self.active - count)
+        if self.suspend_state == "SUSPENDING" and self.active == 0:
+            self.suspend_state = "SUSPENDED"
+
+
+@dataclass
+class RunningPod:
+    """What etcd, the kubelet and the container runtime know of a pod."""
+
+    name: str
+    uid: str
+    owner_uid: str
+    annotations: dict[str, str]
+    port: str
+    created_at: Seconds
+    grace: int
+    gate: bool = False
+    ready: bool = False
+    deleted_at: Seconds | None = None
+    process: Process | None = None
+    shed_survives: bool = False
+
+    @property
+    def hold_ends(self) -> Seconds | None:
+        if self.deleted_at is None:
+            return None
+        return self.deleted_at + min(int(self.annotations[names.HOLD_SECONDS]), self.grace)
+
+    def seen(self) -> Pod:
+        process = self.process
+        gone_at = None if self.deleted_at is None else moment(self.deleted_at + self.grace)
+        state = ContainerState(running=Running(moment(process.started_at))) if process else ContainerState(Waiting())
+        held = {"Ready": self.ready, names.GATE: self.gate}
+        return Pod(
+            metadata=Metadata(
+                name=self.name,
+                namespace="shop",
+                uid=self.uid,
+                creation_timestamp=moment(float(int(self.created_at))),
+                deletion_timestamp=gone_at,
+                deletion_grace_period_seconds=None if gone_at is None else self.grace,
+                annotations=self.annotations,
+                owner_references=(OwnerReference("AppServer", self.name, self.owner_uid, controller=True),),
+            ),
+            spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, self.port),)),)),
+            status=PodStatus(
+                phase="Running",
+                conditions=tuple(Condition(kind, "True" if holds else "False") for kind, holds in held.items()),
+                container_statuses=(
+                    ContainerStatus("wildfly", process.container_id if process else "", state=state),
+                ),
+            ),
+        )
+
+
+@dataclass
+class Simulation:
+    group: ServerGroup
+    now: Seconds = NOW
+    servers: dict[str, AppServer] = field(default_factory=dict)
+    pods: dict[str, RunningPod] = field(default_factory=dict)
+    endpoints: set[str] = field(default_factory=set)  # UIDs of pods that an EndpointSlice has as ready
+    notes: dict[str, Notes] = field(default_factory=dict)
+    broken_admin: bool = False
+    log: list[str] = field(default_factory=list)
+    writes: int = 0
+    _numbers: Any = field(default_factory=itertools.count)
+
+    @classmethod
+    def of(cls, replicas: int = 3, **changes: Any) -> "Simulation":
+        simulation = cls(group(replicas, **{"suspend_timeout_seconds": 8, "pre_suspend_seconds": 1, **changes}))
+        simulation.settle()
+        return simulation
+
+    # The operator.
+
+    def operate_on_server(self, name: str, *, crash: bool = False) -> Seconds | None:
+        """One reconcile; `crash`: the operator dies between the status and the act."""
+        server = self.servers.get(name)
+        if server is None:
+            self.notes.pop(name, None)
+            return None
+        o = self._observe(server)
+        decision = decide(o)
+        self.notes[name] = o.notes
+        after = server_status(o, decision)
+        if worth_writing(server.status, after):
+            self._check_record(o, server, decision)
+            self.writes += 1
+            self.log.append(f"{self._at()} {name}: {decision.state} {decision.reason}")
+            server = replace(server, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
+            self.servers[name] = server
+        if crash:
+            self.lose_notes()
+            return 0
+        if decision.act is None:
+            return decision.wake
+        if not isinstance(decision.act, plan.CheckTemplate):
+            self.log.append(f"{self._at()} {name}: {type(decision.act).__name__}")
+        self._check_act(replace(o, server=server), decision.act)
+        refusal = self._refused(o, decision.act) if self._act_on_server(server, decision.act) else None
+        if name in self.notes:
+            acted = None if refusal else decision.act
+            self.notes[name] = replace(self.notes[name], refusal=refusal, acted=acted, acted_at=self.now)
+        return 0
+
+    def operate_on_group(self, *, crash: bool = False) -> Seconds | None:
+        members = [
+            Member(server, pod.seen() if (pod := self.pods.get(name)) else None)
+            for name, server in self.servers.items()
+        ]
+        members.sort(key=lambda member: member.ordinal)
+        o = GroupObservation(self.now, self.group, tuple(members))
+        decision = decide_group(o)
+        after = group_status(o, decision)
+        if after != self.group.status:
+            self.writes += 1
+            self.group = replace(self.group, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
+        if crash:
+            self.lose_notes()
+            return 0
+        self._check_budget(decision.acts)
+        for act in decision.acts:
+            self.log.append(f"{self._at()} group: {type(act).__name__} {getattr(act, 'name', '')}")
+            match act:
+                case plan.ConsumeAnnotation(annotation):
+                    self.annotate_group(annotation, None)
+                case plan.ApplyServer(manifest):
+                    self._apply(manifest)
+                case plan.DeleteServer(name, _):
+                    self.delete_server(name)
+        return 0 if decision.acts else None
+
+    def lose_notes(self) -> None:
+        """The operator is restarted."""
+        self.notes.clear()
+
+    # The cluster: what happens by itself.
+
+    def endpoints_controller(self) -> None:
+        self.endpoints = {p.uid for p in self.pods.values() if p.ready and p.deleted_at is None}
+
+    def kubelet(self, name: str) -> None:
+        pod = self.pods.get(name)
+        if pod is None:
+            return
+        process = pod.process
+        if pod.deleted_at is not None:
+            ends = pod.hold_ends
+            if process is None or (ends is not None and self.now >= ends):
+                del self.pods[name]
+                return
+        elif process is None:
+            number = next(self._numbers)
+            pod.process = process = Process(f"containerd://{number}", self.now, shed=pod.shed_survives)
+        answers = process is not None and process.runs(self.now) and process.suspend_state == "RUNNING"
+        pod.ready = pod.gate and answers
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+
+    def traffic(self, name: str, count: int) -> None:
+        """Requests come to a server that clients can reach."""
+        pod = self.pods.get(name)
+        if pod and pod.process and pod.uid in self.endpoints and pod.process.suspend_state == "RUNNING":
+            pod.process.active += count
+
+    def requests_end(self, name: str, count: int = 100) -> None:
+        pod = self.pods.get(name)
+        if pod and pod.process:
+            pod.process.end_requests(count)
+
+    def container_ends(self, name: str, *, shed_survives: bool = False) -> None:
+        """The container crashes, or is stopped; the kubelet starts another."""
+        pod = self.pods.get(name)
+        if pod:
+            pod.shed_survives = shed_survives and pod.process is not None and pod.process.shed
+            pod.process, pod.ready = None, False
+
+    # Users.
+
+    def annotate_server(self, name: str, annotation: str, value: str | None) -> None:
+        if name in self.servers:
+            self.servers[name] = _annotated(self.servers[name], annotation, value)
+
+    def annotate_group(self, annotation: str, value: str | None) -> None:
+        self.group = _annotated(self.group, annotation, value)
+
+    def change_template(self, image: str) -> None:
+        spec = self.group.spec.template.spec
+        self._change_servers(template=template(image), admin=replace(spec.admin, port="management"))
+
+    def rename_port(self, name: str) -> None:
+        spec = self.group.spec.template.spec
+        pod_template = msgspec.json.decode(msgspec.json.encode(spec.template).replace(spec.admin.port.encode(), name.encode()))
+        self._change_servers(template=pod_template, admin=replace(spec.admin, port=name))
+
+    def scale(self, replicas: int) -> None:
+        self.group = replace(self.group, spec=replace(self.group.spec, replicas=replicas))
+
+    def desire(self, state: Literal["Running", "Suspended", "Stopped"]) -> None:
+        self.group = replace(self.group, spec=replace(self.group.spec, desired_state=state))
+
+    def change_timeout(self, seconds: int) -> None:
+        self._change_servers(suspend_timeout_seconds=seconds)
+
+    def delete_pod(self, name: str, grace: int | None = None) -> None:
+        pod = self.pods.get(name)
+        if pod is None:
+            return
+        if pod.deleted_at is None:
+            pod.deleted_at = self.now
+            pod.grace = pod.grace if grace is None else grace
+        pod.ready = False
+
+    def delete_server(self, name: str) -> None:
+        server = self.servers.get(name)
+        if server and server.metadata.deletion_timestamp is None:
+            self.servers[name] = replace(
+                server, metadata=replace(server.metadata, deletion_timestamp=moment(self.now))
+            )
+
+    def withdraw_intents(self, image: str) -> None:
+        self.group = replace(self.group, metadata=replace(self.group.metadata, annotations={}))
+        self.desire("Running")
+        self.change_template(image)
+        for name, server in self.servers.items():
+            self.servers[name] = replace(server, metadata=replace(server.metadata, annotations={}))
+
+    # Time passes until nothing happens any more.
+
+    def settle(self, *, requests_end: bool = True, limit: int = 4000, lose_notes: bool = False) -> None:
+        """To the fixed point; Broken when there is none within `limit` rounds."""
+        changed_at = self.now
+        for _ in range(limit):
+            before = self._trace()
+            wakes = [self.operate_on_group()]
+            for name in self._names():
+                self.kubelet(name)
+                if requests_end:
+                    self.requests_end(name, 1)
+                if lose_notes:
+                    self.lose_notes()
+                wakes.append(self.operate_on_server(name))
+            self.endpoints_controller()
+            leaving = any(pod.deleted_at is not None for pod in self.pods.values())
+            if before != self._trace() or leaving:
+                changed_at = self.now
+            elif self.now - changed_at >= AT_REST_SECONDS:
+                return
+            moved = changed_at == self.now
+            self.tick(0.2 if moved else max(0.2, min((wake for wake in wakes if wake is not None), default=1.0)))
+        raise Broken("no fixed point:\n" + "\n".join(self.log[-40:]))
+
+    def all_serve(self) -> bool:
+        return len(self.pods) == self.group.spec.replicas == len(self.servers) and all(
+            self.servers[name].status.state == "Running"
+            and self.servers[name].status.suspend is None
+            and pod.gate
+            and pod.ready
+            and pod.uid in self.endpoints
+            and pod.process is not None
+            and pod.process.suspend_state == "RUNNING"
+            and not pod.process.shed
+            for name, pod in self.pods.items()
+        )
+
+    # Promises.
+
+    def _check_act(self, o: Observation, act: plan.Act) -> None:
+        pod, drain = self.pods.get(o.server.metadata.name), o.server.status.suspend
+        if pod is None:
+            return
+        in_reach = pod.uid in self.endpoints or (pod.gate and pod.deleted_at is None)
+        forced = drain is not None and drain.forced
+        hold_ends = pod.hold_ends
+        out_of_time = hold_ends is not None and self.now >= hold_ends - STOP_RESERVE_SECONDS
+        match act:
+            case plan.SuspendServer() if in_reach and not forced and not out_of_time:
+                self._break(f"{pod.name} is suspended while clients can come to it")
+            case plan.StopServer() if pod.deleted_at is None:
+                self._break(f"{pod.name} is stopped, and the kubelet will restart it")
+            case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
+                self._break(f"{pod.name} is stopped while clients can come to it")
+            case plan.DeletePod() if pod.gate and pod.process and o.server.metadata.deletion_timestamp is None:
+                self._break(f"{pod.name} is deleted while it serves")
+            case plan.DeletePod() if (
+                pod.process and pod.process.active and not (drain and (forced or self._timed_out(o)))
+            ) and o.server.metadata.deletion_timestamp is None:
+                self._break(f"{pod.name} is deleted with {pod.process.active} active requests")
+            case plan.SetGate(True) if not pod.process or not pod.process.runs(self.now):
+                self._break(f"the gate of {pod.name} opens before its server runs")
+            case plan.SetGate(True) if pod.process and (pod.process.suspend_state != "RUNNING" or pod.process.shed):
+                self._break(f"the gate of {pod.name} opens while its server is suspended or shed")
+
+    def _timed_out(self, o: Observation) -> bool:
+        drain = o.server.status.suspend
+        return drain is not None and drain.deadline is not None and self.now >= drain.deadline.timestamp()
+
+    def _check_budget(self, acts: tuple[plan.Act, ...]) -> None:
+        manifests = {act.manifest["metadata"]["name"]: act.manifest for act in acts if isinstance(act, plan.ApplyServer)}
+        up = {name for name in self.servers if self._is_up(name)}
+        gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
+        floor = self.group.spec.replicas - 1
+        if gone and len(up - gone) < floor:
+            self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
+
+    def _is_up(self, name: str) -> bool:
+        """Whether a server serves, and nobody has asked for something else."""
+        server, pod = self.servers[name], self.pods.get(name)
+        restart = server.status.restart_requested_at
+        return (
+            pod is not None
+            and pod.deleted_at is None
+            and pod.gate
+            and pod.ready
+            and int(name.rsplit("-", 1)[1]) < self.group.spec.replicas
+            and server.metadata.deletion_timestamp is None
+            and server.status.state == "Running"
+            and names.RESTART not in server.metadata.annotations
+            and not (restart and int(pod.created_at) < restart.timestamp())
+            and pod.annotations[names.TEMPLATE_HASH] == template_hash(server.spec.template)
+            and aim_of(server, self.group).serve
+        )
+
+    def _takes_out(self, name: str, spec: dict[str, Any]) -> bool:
+        changed = template_hash(spec["template"]) != self.pods[name].annotations[names.TEMPLATE_HASH]
+        return changed or spec.get("desiredState", "Running") != "Running"
+
+    def _check_record(self, o: Observation, before: AppServer, decision: plan.ServerPlan) -> None:
+        """The clock of a drain starts once, whatever becomes of the operator."""
+        old, new, pod = before.status.suspend, decision.drain, o.pod
+        if old is None or new is None or old.container_id != new.container_id or old.suspending_since is None:
+            return
+        back_in_service = pod is not None and pod.holds(names.GATE) and not o.leaving
+        if new.suspending_since != old.suspending_since and not back_in_service:
+            self._break(f"the clock of {before.metadata.name}'s drain was started again")
+
+    def _break(self, message: str) -> None:
+        raise Broken(f"{message}\n" + "\n".join(self.log[-40:]))
+
+    # How things are done.
+
+    def _observe(self, server: AppServer) -> Observation:
+        name = server.metadata.name
+        pod = self.pods.get(name)
+        o = Observation(self.now, server, self.group, pod.seen() if pod else None, notes=self.notes.get(name, Notes()))
+        if pod is None:
+            return o.measured()
+        routes = ("shop",) if pod.uid in self.endpoints else ()
+        return replace(o, routes=routes, admin=self._asked(server, pod)).measured()
+
+    def _asked(self, server: AppServer, pod: RunningPod) -> Report | AdminFailure | None:
+        process = pod.process
+        if process is None:
+            return None
+        if self.broken_admin:
+            return AdminFailure("Unauthorized", "wrong password")
+        if server.spec.admin.port != pod.port:
+            return AdminFailure("Misconfigured", "no such port")
+        if self.now < process.started_at + BOOT_SECONDS / 2:
+            return AdminFailure("Unreachable", "connection refused")
+        runs = process.runs(self.now)
+        state = "running" if runs else "starting"
+        return Report(process.suspend_state, state, runs, process.active, process.shed, process.shed)
+
+    def _act_on_server(self, server: AppServer, act: plan.Act) -> bool:
+        """Whether it was refused."""
+        name = server.metadata.name
+        pod = self.pods.get(name)
+        match act:
+            case plan.AddFinalizer():
+                finalizers = (*server.metadata.finalizers, names.FINALIZER)
+                self.servers[name] = replace(server, metadata=replace(server.metadata, finalizers=finalizers))
+            case plan.CheckTemplate(manifest, checked):
+                if manifest["spec"]["containers"][0]["image"] == REFUSED:
+                    return True
+                self.notes[name] = replace(self.notes.get(name, Notes()), checked_template=checked)
+            case plan.RemoveFinalizer():
+                del self.servers[name]
+            case plan.ConsumeAnnotation(annotation):
+                self.annotate_server(name, annotation, None)
+            case plan.CreatePod(manifest):
+                if pod is None:
+                    self._create_pod(manifest)
+            case _ if pod is None:
+                self._break(f"{act} without a pod")
+            case plan.SetGate(is_open):
+                pod.gate = is_open
+            case plan.DeletePod(grace):
+                self.delete_pod(name, grace)
+            case _:
+                return self._ask(server, pod, act)
+        return False
+
+    def _refused(self, o: Observation, act: plan.Act) -> Refusal:
+        before = o.notes.refusal
+        count = before.count + 1 if before and before.act == act else 1
+        return Refusal(act, "Refused", "refused", self.now + min(2.0 ** min(count - 1, 5), 30), count)
+
+    def _ask(self, server: AppServer, pod: RunningPod, act: plan.Act) -> bool:
+        process = pod.process
+        if process is None or self.broken_admin or server.spec.admin.port != pod.port:
+            return True
+        match act:
+            case plan.Shed():
+                process.shed = True
+            case plan.Unshed():
+                process.shed = False
+            case plan.SuspendServer():
+                process.suspend_state = "SUSPENDING"
+                process.end_requests(0)
+            case plan.ResumeServer():
+                process.suspend_state = "RUNNING"
+            case plan.StopServer():
+                pod.process = None
+        return False
+
+    def _create_pod(self, manifest: dict[str, Any]) -> None:
+        own, spec = manifest["metadata"], manifest["spec"]
+        port = next(p["name"] for p in spec["containers"][0]["ports"] if p["containerPort"] == 9990)
+        self.pods[own["name"]] = RunningPod(
+            name=own["name"],
+            uid=f"pod-{next(self._numbers)}",
+            owner_uid=own["ownerReferences"][0]["uid"],
+            annotations=own["annotations"],
+            port=port,
+            created_at=self.now,
+            grace=spec["terminationGracePeriodSeconds"],
+        )
+
+    def _apply(self, manifest: dict[str, Any]) -> None:
+        own = manifest["metadata"]
+        name, spec = own["name"], msgspec.convert(manifest["spec"], AppServerSpec)
+        known = self.servers.get(name)
+        if known:
+            generation = known.metadata.generation + (spec != known.spec)
+            metadata = replace(known.metadata, generation=generation, labels=own["labels"])
+            self.servers[name] = replace(known, metadata=metadata, spec=spec)
+            return
+        metadata = msgspec.convert({**own, "uid": f"uid-{next(self._numbers)}", "generation": 1}, Metadata)
+        self.servers[name] = AppServer(metadata, spec)
+
+    def _change_servers(self, **changes: Any) -> None:
+        servers = self.group.spec.template
+        changed = replace(servers, spec=replace(servers.spec, **changes))
+        metadata = replace(self.group.metadata, generation=self.group.metadata.generation + 1)
+        self.group = replace(self.group, metadata=metadata, spec=replace(self.group.spec, template=changed))
+
+    def _trace(self) -> Any:
+        return (self.writes, len(self.log), [(pod.uid, pod.gate, pod.ready) for pod in self.pods.values()])
+
+    def _names(self) -> list[str]:
+        return sorted({*self.servers, *self.pods})
+
+    def _at(self) -> str:
+        return f"{self.now - NOW:6.1f}"
+
+
+def _annotated(owner: Own, annotation: str, value: str | None) -> Own:
+    rest = {key: kept for key, kept in owner.metadata.annotations.items() if key != annotation}
+    annotations = rest if value is None else {**rest, annotation: value}
+    return replace(owner, metadata=replace(owner.metadata, annotations=annotations))

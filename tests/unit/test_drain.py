@@ -1,0 +1,425 @@
+"""The order of a drain, step by step."""
+
+from typing import Any
+
+import pytest
+
+from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.server import decide
+from quiesce.model import names
+from quiesce.model.plan import Act, DeletePod, SetGate, Shed, StopServer, SuspendServer
+from quiesce.model.resources import Drain
+from quiesce.model.server import AdminFailure, Report
+from quiesce.model.times import Seconds, moment, seconds
+from tests.unit.build import NOW, drain, look, pod, report, server, status
+
+WITHDRAWN = pod(gate=False)
+UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
+Step = tuple[str, Act | None]
+
+
+def suspend(value: str = "true", state: str = "Running", under_way: Drain | None = None, **changes: Any) -> Any:
+    return server(annotations={names.SUSPEND: value}, status=status(state, under_way), **changes)
+
+
+def pre_suspend(**changes: Any) -> Any:
+    return suspend(state="PreSuspend", under_way=drain(since=NOW - 5), **changes)
+
+
+def suspending(since: Seconds, value: str = "true", *, forced: bool = False) -> Any:
+    return suspend(value, "Suspending", drain(since=since - 5, suspending_since=since, forced=forced))
+
+
+def busy(seconds_in: Seconds, value: str, admin: Report | AdminFailure, *, quiet_for: Seconds | None = None) -> Observation:
+    """So long into Suspending, with so long a quiet behind it."""
+    notes = Notes(confirmed_at=NOW - 9, shed_at=NOW - 9, quiet_since=None if quiet_for is None else NOW - quiet_for)
+    return look(suspending(NOW - seconds_in, value), WITHDRAWN, admin, notes=notes)
+
+
+def shed(active: int | None = 3) -> Report:
+    return report(active=active, shed=True)
+
+
+@pytest.mark.parametrize(
+    ("observation", "step"),
+    [
+        pytest.param(look(suspend()), ("PreSuspend", SetGate(open=False, reason="Server")), id="first the gate closes"),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, routes=("shop",)),
+            ("PreSuspend", None),
+            id="while a Service has it as ready it is not shed",
+        ),
+        pytest.param(
+            look(pre_suspend(), pod(gate=False, ready=True)),
+            ("PreSuspend", None),
+            id="while the kubelet calls it ready it may come into a Service yet",
+        ),
+        pytest.param(look(pre_suspend(), WITHDRAWN), ("PreSuspend", Shed()), id="once no Service has it, it is shed"),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, report(), notes=Notes(shed_refused="403")),
+            ("PreSuspend", None),
+            id="a refused shed is not asked for again",
+        ),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, report("SUSPENDING", active=1)),
+            ("PreSuspend", None),
+            id="a server that somebody suspended is not shed",
+        ),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, shed(), notes=Notes(confirmed_at=NOW - 9, shed_at=NOW - 1.9)),
+            ("PreSuspend", None),
+            id="the margin counts from the shed when that was later",
+        ),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, shed(), notes=Notes(confirmed_at=NOW - 1.9, shed_at=NOW - 9)),
+            ("PreSuspend", None),
+            id="the margin counts from the confirmation when that was later",
+        ),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, shed(), notes=Notes(confirmed_at=NOW - 2, shed_at=NOW - 2)),
+            ("Suspending", None),
+            id="after the margin the clock starts, and is written down first",
+        ),
+        pytest.param(
+            look(pre_suspend(pre_suspend_seconds=0), WITHDRAWN, shed()),
+            ("Suspending", None),
+            id="without a margin the clock starts with the shed",
+        ),
+        pytest.param(
+            look(pre_suspend(), WITHDRAWN, UNAUTHORIZED, notes=Notes(confirmed_at=NOW - 2)),
+            ("Suspending", None),
+            id="a server that can't be asked is not shed, and its margin counts from the confirmation",
+        ),
+    ],
+)
+def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == step
+    assert plan.drain is not None
+
+
+@pytest.mark.parametrize(
+    ("observation", "step"),
+    [
+        pytest.param(busy(0, "60", shed()), None, id="a busy server goes on serving"),
+        pytest.param(busy(29.9, "60", shed()), None, id="for half of the timeout"),
+        pytest.param(busy(30, "60", shed()), SuspendServer(), id="and is suspended then"),
+        pytest.param(busy(59.9, "200", shed()), None, id="of a long timeout: for 60 s"),
+        pytest.param(busy(60, "200", shed()), SuspendServer(), id="and is suspended then, in any case"),
+        pytest.param(busy(59.9, "-1", shed()), None, id="without a limit: for 60 s as well"),
+        pytest.param(busy(60, "-1", shed()), SuspendServer(), id="and is suspended then, however busy"),
+        pytest.param(busy(0, "0", shed()), SuspendServer(), id="with 0 it is suspended at once"),
+        pytest.param(busy(9, "60", shed(0), quiet_for=0.4), None, id="0.4 s of quiet are not enough"),
+        pytest.param(busy(9, "60", shed(0), quiet_for=0.5), SuspendServer(), id="0.5 s of quiet are"),
+        pytest.param(busy(0.4, "60", shed(0), quiet_for=9), None, id="quiet counts within Suspending only"),
+        pytest.param(busy(9, "60", shed(1), quiet_for=9), None, id="a new request ends the quiet"),
+        pytest.param(busy(9, "60", shed(None)), None, id="a server that does not count is never quiet"),
+        pytest.param(busy(9, "60", report("SUSPENDING", active=1)), None, id="a suspended server is not asked again"),
+    ],
+)
+def test_soft_until_quiet_then_hard(observation: Observation, step: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == ("Suspending", step)
+    assert not plan.stalled
+
+
+def leave(state: Any = "Suspending", under_way: Drain | None = None, **changes: Any) -> Any:
+    return server(status=status(state, under_way), **changes)
+
+
+def stopped(seconds_in: Seconds, *, forced: bool = False) -> Any:
+    since = NOW - seconds_in
+    under_way = drain("Stop", since=since - 5, suspending_since=since, forced=forced)
+    return server(desired_state="Stopped", status=status("Suspending", under_way))
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act", "outcome"),
+    [
+        pytest.param(
+            look(suspending(NOW - 61, "60"), WITHDRAWN, report("SUSPENDING", active=1)),
+            "Suspending",
+            None,
+            None,
+            id="to stay suspended: it waits on",
+        ),
+        pytest.param(
+            look(suspending(NOW - 61, "60"), WITHDRAWN, report("SUSPENDED")),
+            "Suspended",
+            None,
+            "Drained",
+            id="and is suspended when the work ends, however late",
+        ),
+        pytest.param(
+            look(stopped(61), WITHDRAWN, report("SUSPENDING", active=1)),
+            "Stopping",
+            DeletePod(),
+            "TimedOut",
+            id="to stop: it is stopped",
+        ),
+        pytest.param(
+            look(stopped(59), WITHDRAWN, report("SUSPENDING", active=1)), "Suspending", None, None, id="not before"
+        ),
+        pytest.param(
+            look(stopped(3), WITHDRAWN, report("SUSPENDED")), "Stopping", DeletePod(), "Drained", id="drained in time"
+        ),
+        pytest.param(
+            look(stopped(61), WITHDRAWN, UNAUTHORIZED),
+            "Stopping",
+            DeletePod(),
+            "TimedOut",
+            id="a server that can't be asked is stopped then too",
+        ),
+        pytest.param(
+            look(
+                stopped(61),
+                WITHDRAWN,
+                shed(),
+                notes=Notes(refusal=Refusal(SuspendServer(), "AdminForbidden", "no", NOW + 9)),
+            ),
+            "Stopping",
+            DeletePod(),
+            "TimedOut",
+            id="a server that refuses its suspend as well",
+        ),
+        pytest.param(
+            look(stopped(3, forced=True), WITHDRAWN, report("SUSPENDING", active=1)),
+            "Stopping",
+            DeletePod(),
+            "Forced",
+            id="force ends the wait",
+        ),
+        pytest.param(
+            look(stopped(3, forced=True), pod(), report(active=1)),
+            "Suspending",
+            SuspendServer(),
+            None,
+            id="force asks for the hard suspend while the gate is open",
+        ),
+        pytest.param(
+            look(suspending(NOW - 3, forced=True), WITHDRAWN, shed()),
+            "Suspending",
+            SuspendServer(),
+            None,
+            id="force on the way to Suspended skips the soft part",
+        ),
+    ],
+)
+def test_the_end_of_a_drain(observation: Observation, state: str, act: Act | None, outcome: str | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == (state, act)
+    assert (plan.finished.outcome if plan.finished else None) == outcome
+
+
+def test_an_expired_suspend_says_that_it_waits_on() -> None:
+    plan = decide(look(suspending(NOW - 61, "60"), WITHDRAWN, report("SUSPENDING", active=1)))
+    assert (plan.reason, plan.stalled) == ("DrainTimedOut", "DrainTimedOut")
+
+
+def test_wrong_credentials_in_mid_drain_are_told_and_the_drain_waits() -> None:
+    plan = decide(look(suspending(NOW - 3, "60"), WITHDRAWN, UNAUTHORIZED))
+    assert (plan.state, plan.act, plan.stalled, plan.message) == (
+        "Suspending",
+        None,
+        "AdminUnauthorized",
+        "wrong password",
+    )
+
+
+@pytest.mark.parametrize(
+    ("waited", "routes", "stalled"),
+    [
+        pytest.param(29, ("shop",), "", id="the endpoints have 30 s"),
+        pytest.param(30, ("shop",), "WithdrawalUnconfirmed", id="then somebody has to look"),
+    ],
+)
+def test_an_unconfirmed_withdrawal_is_told(waited: Seconds, routes: tuple[str, ...], stalled: str) -> None:
+    one = suspend(state="PreSuspend", under_way=drain(since=NOW - waited))
+    plan = decide(look(one, WITHDRAWN, routes=routes))
+    assert (plan.act, plan.stalled) == (None, stalled)
+    assert ("shop" in plan.message) == bool(stalled)
+
+
+def test_services_that_cant_confirm_are_named_and_not_waited_for() -> None:
+    plan = decide(look(pre_suspend(), WITHDRAWN, routes=(), unconfirmable=("headless",)))
+    assert plan.act == Shed()
+    assert plan.drain is not None
+    assert plan.drain.unconfirmable == ("headless",)
+
+
+@pytest.mark.parametrize(
+    ("one", "at", "act"),
+    [
+        pytest.param(
+            server(annotations={names.SUSPEND: "true"}, status=status("Starting", served="")),
+            pod(gate=False),
+            None,
+            id="to stay suspended: its clock starts at once",
+        ),
+        pytest.param(
+            server(
+                annotations={names.SUSPEND: "true"},
+                status=status("Suspending", drain(suspending_since=NOW), served=""),
+            ),
+            pod(gate=False),
+            SuspendServer(),
+            id="and it is suspended at once",
+        ),
+        pytest.param(
+            server(desired_state="Stopped", status=status("Starting", served="")),
+            pod(gate=False),
+            DeletePod(),
+            id="to stop: its pod is deleted at once",
+        ),
+    ],
+)
+def test_a_container_that_never_served_waits_for_nothing(one: Any, at: Any, act: Act | None) -> None:
+    plan = decide(look(one, at, report(active=3)))
+    assert plan.act == act
+    assert plan.state in ("Suspending", "Stopping")
+
+
+def test_a_container_restarted_in_mid_drain_starts_a_drain_of_its_own() -> None:
+    begun = drain(since=NOW - 50, suspending_since=NOW - 40)
+    one = suspend(state="Suspending", under_way=begun)
+    plan = decide(look(one, pod(gate=False, container="containerd://2"), report(active=3)))
+    assert plan.drain is not None
+    assert (plan.drain.container_id, plan.drain.since, plan.drain.suspending_since) == (
+        "containerd://2",
+        moment(NOW),
+        moment(NOW),
+    )
+    assert plan.act is None
+
+
+@pytest.mark.parametrize(
+    ("value", "deadline"),
+    [
+        pytest.param("60", NOW + 50, id="the same"),
+        pytest.param("20", NOW + 10, id="shorter"),
+        pytest.param("600", NOW + 590, id="longer"),
+        pytest.param("-1", None, id="without a limit"),
+    ],
+)
+def test_a_changed_timeout_keeps_the_start_time(value: str, deadline: Seconds | None) -> None:
+    plan = decide(look(suspending(NOW - 10, value), WITHDRAWN, report("SUSPENDING", active=1)))
+    assert plan.drain is not None
+    assert plan.drain.suspending_since == moment(NOW - 10)
+    assert seconds(plan.drain.deadline) == deadline
+
+
+def test_a_new_owner_of_a_drain_keeps_its_clock() -> None:
+    """A suspended server that is now to stop is stopped without another wait."""
+    one = server(
+        desired_state="Stopped",
+        status=status("Suspending", drain("Server", since=NOW - 70, suspending_since=NOW - 65)),
+    )
+    plan = decide(look(one, WITHDRAWN, report("SUSPENDING", active=1)))
+    assert (plan.act, plan.finished.outcome if plan.finished else "") == (DeletePod(), "TimedOut")
+
+
+LEAVING = 10  # seconds since the deletion; the hold is 77 s
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act"),
+    [
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=0), routes=("shop",)), "PreSuspend", None, id="first it is withdrawn"
+        ),
+        pytest.param(look(leave("Running"), pod(leaving_for=0)), "PreSuspend", Shed(), id="then shed"),
+        pytest.param(
+            look(
+                leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
+                pod(leaving_for=LEAVING),
+                shed(0),
+                notes=Notes(quiet_since=NOW - 1),
+            ),
+            "Suspending",
+            SuspendServer(),
+            id="then suspended",
+        ),
+        pytest.param(
+            look(
+                leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
+                pod(leaving_for=LEAVING),
+                report("SUSPENDED"),
+            ),
+            "Stopping",
+            StopServer(),
+            id="then stopped",
+        ),
+        pytest.param(
+            look(
+                leave("Stopping", drain("Deletion", suspending_since=NOW - 5)),
+                pod(leaving_for=LEAVING),
+                report("SUSPENDED"),
+                notes=Notes(acted=StopServer(), acted_at=NOW - 60),
+            ),
+            "Stopping",
+            None,
+            id="once",
+        ),
+        pytest.param(
+            look(leave("Stopping"), pod(leaving_for=LEAVING, container=None)), "Stopping", None, id="until it has ended"
+        ),
+        pytest.param(
+            look(leave("PreSuspend"), pod(leaving_for=71.9), routes=("shop",)), "PreSuspend", None, id="in 72 of 77 s"
+        ),
+        pytest.param(
+            look(leave("PreSuspend"), pod(leaving_for=72), routes=("shop",)),
+            "Stopping",
+            StopServer(),
+            id="and is stopped before the hold ends, whatever is still to do",
+        ),
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=6, grace=10)),
+            "Stopping",
+            StopServer(),
+            id="a shorter grace period is a shorter hold",
+        ),
+        pytest.param(
+            look(
+                leave("Suspending", drain("Deletion", suspending_since=NOW - 71), suspend_timeout_seconds=-1),
+                pod(leaving_for=72),
+                report("SUSPENDING", active=1),
+            ),
+            "Stopping",
+            StopServer(),
+            id="for ever ends with the hold",
+        ),
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=72), UNAUTHORIZED),
+            "Stopping",
+            None,
+            id="one that can't be asked is left to the kubelet",
+        ),
+        pytest.param(
+            look(leave("Starting", None), pod(leaving_for=0, container="containerd://2", gate=False)),
+            "Stopping",
+            StopServer(),
+            id="one that never served is stopped at once",
+        ),
+        pytest.param(
+            look(
+                leave("PreSuspend", drain("Deletion", since=NOW - 1, forced=True)),
+                pod(leaving_for=1),
+                report(active=1),
+                routes=("shop",),
+            ),
+            "Stopping",
+            StopServer(),
+            id="force stops it at once",
+        ),
+    ],
+)
+def test_a_pod_that_is_being_deleted_drains_within_its_hold(observation: Observation, state: str, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == (state, act)
+
+
+def test_the_account_of_a_drain() -> None:
+    one = suspend("60", "Suspending", drain(since=NOW - 12.34, suspending_since=NOW - 9))
+    finished = decide(look(one, WITHDRAWN, report("SUSPENDED"))).finished
+    assert finished is not None
+    assert (finished.outcome, finished.duration_seconds, finished.active_requests) == ("Drained", 12.3, 0)
