@@ -26,6 +26,10 @@ def operator_pods() -> list[str]:
     return [pod["metadata"]["name"] for pod in json.loads(found)["items"]]
 
 
+def no_servers() -> bool:
+    return not json.loads(kubectl("get", "appservers", "--all-namespaces", "-o", "json"))["items"]
+
+
 def kill() -> None:
     """End the operator's process without a warning; the Deployment starts another."""
     killed = operator_pods()

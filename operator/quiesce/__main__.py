@@ -16,11 +16,17 @@ from quiesce.handlers import registry, settings
 
 async def run(health_port: int) -> None:
     cluster = await KubeCluster.connect()
-    operator = Operator(cluster, os.environ.get("POD_NAME") or socket.gethostname())
+    instance = os.environ.get("POD_NAME") or socket.gethostname()
+    operator = Operator(cluster, instance)
     health = await serve_health(operator, health_port)
     stop = asyncio.Event()
     watches = kopf.operator(
-        registry=registry(operator), settings=settings(), clusterwide=True, standalone=True, stop_flag=stop
+        registry=registry(operator),
+        settings=settings(),
+        identity=instance,  # type: ignore[arg-type]  # else kopf looks for a user name, which an image need not have
+        clusterwide=True,
+        standalone=True,
+        stop_flag=stop,
     )
     try:
         # Whichever ends first ends the process: its successor starts from what is in the cluster.

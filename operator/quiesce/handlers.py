@@ -1,7 +1,9 @@
 """kopf, as the bus that brings events: each is decoded and handed on. Nothing is decided, kept or awaited here."""
 
 import logging
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import kopf
@@ -34,7 +36,12 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=triggers)
     async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        account = kopf.login_with_service_account(**arguments)
+        if account is None:
+            return kopf.login_with_kubeconfig(**arguments)
+        # By address, as every other client does it: kopf's own default is a name, and needs the cluster's DNS.
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        return replace(account, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
     own = (names.GROUP, names.VERSION)
     _watch(triggers, operator, (*own, "appservers"), AppServer, operator.see_server)

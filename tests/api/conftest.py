@@ -40,14 +40,17 @@ def dry(api: pykube.HTTPClient) -> pykube.HTTPClient:
 
 @pytest.fixture(scope="session")
 def installed(api: pykube.HTTPClient) -> Iterator[None]:
-    """What is tested is what is in this working tree, whatever an earlier run or a release left in the cluster."""
+    """The CRDs and the policy of this working tree, also where an earlier run or a release left others.
+
+    Not server-side: that would add to the lists that a release owns, and never take anything out of them.
+    """
     crds = str(PROJECT / "crds")
-    _kubectl("apply", "--server-side", "--force-conflicts", "--filename", crds)
+    _kubectl("apply", "--filename", crds)
     _kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", crds)
     policies = pykube.object_factory(api, "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy")
     was_there = policies(api, {"metadata": {"name": POLICY}}).exists()
     policy = _rendered_policy(api)
-    _kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", text=policy)
+    _kubectl("apply", "--filename", "-", text=policy)
     time.sleep(POLICY_DELAY_SECONDS)
     yield
     if not was_there:  # in the way of `helm install` otherwise

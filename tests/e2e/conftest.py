@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests import install
-from tests.estate import Estate
+from tests.estate import Estate, wait
 
 
 @pytest.fixture(scope="session", autouse=True)
 def operator() -> Iterator[None]:
     install.install()
     yield
+    wait("every server is gone", install.no_servers, 180)  # only the operator can let them go
     install.uninstall()
 
 

@@ -69,7 +69,7 @@ def server(
     **changes: Any,
 ) -> AppServer:
     """One that serves, unless `status` says otherwise. `by`: the field manager that set the annotations."""
-    fields = {"f:metadata": {"f:annotations": {f"f:{key}": {} for key in annotations or {}}}}
+    fields: dict[str, Any] = {"f:metadata": {"f:annotations": {f"f:{key}": {} for key in annotations or {}}}}
     owner = OwnerReference("ServerGroup", of.metadata.name, of.metadata.uid, controller=True) if of else None
     return AppServer(
         metadata=Metadata(
@@ -160,8 +160,8 @@ def status(state: Any, suspend: Drain | None = None, *, served: str = CONTAINER,
 
 def look(
     of: AppServer | None = None,
-    at: Pod | None | str = "its pod",
-    admin: Report | AdminFailure | None | str = "it serves",
+    at: Pod | str | None = "its pod",
+    admin: Report | AdminFailure | str | None = "it serves",
     *,
     routes: tuple[str, ...] | None = None,
     notes: Notes | None = None,
@@ -217,7 +217,7 @@ def group(
     )
 
 
-def member(ordinal: int, of: ServerGroup, at: Pod | None | str = "its pod", **changes: Any) -> Member:
+def member(ordinal: int, of: ServerGroup, at: Pod | str | None = "its pod", **changes: Any) -> Member:
     """A server of a group that serves; `changes` are those of `server`."""
     name = f"{of.metadata.name}-{ordinal}"
     return Member(server(name, of=of, **changes), pod(name) if isinstance(at, str) else at)

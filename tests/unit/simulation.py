@@ -1,7 +1,7 @@
 """A small world for `decide` to act in: one group, its servers' pods, the kubelet, the endpoints, a clock.
 
 What `decide` and `decide_group` return is carried out in the order of `control`: the status first, then the act.
-The promises that hold at every moment are checked with every act (`Broken`).
+The promises that hold at every moment are checked with every act (`BrokenError`).
 """
 
 import itertools
@@ -43,7 +43,7 @@ replace = msgspec.structs.replace
 Own = TypeVar("Own", AppServer, ServerGroup)
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A promise that did not hold."""
 
 
@@ -109,9 +109,7 @@ class RunningPod:
             status=PodStatus(
                 phase="Running",
                 conditions=tuple(Condition(kind, "True" if holds else "False") for kind, holds in held.items()),
-                container_statuses=(
-                    ContainerStatus("wildfly", process.container_id if process else "", state=state),
-                ),
+                container_statuses=(ContainerStatus("wildfly", process.container_id if process else "", state=state),),
             ),
         )
 
@@ -255,7 +253,9 @@ class Simulation:
 
     def rename_port(self, name: str) -> None:
         spec = self.group.spec.template.spec
-        pod_template = msgspec.json.decode(msgspec.json.encode(spec.template).replace(spec.admin.port.encode(), name.encode()))
+        pod_template = msgspec.json.decode(
+            msgspec.json.encode(spec.template).replace(spec.admin.port.encode(), name.encode())
+        )
         self._change_servers(template=pod_template, admin=replace(spec.admin, port=name))
 
     def scale(self, replicas: int) -> None:
@@ -279,9 +279,7 @@ class Simulation:
     def delete_server(self, name: str) -> None:
         server = self.servers.get(name)
         if server and server.metadata.deletion_timestamp is None:
-            self.servers[name] = replace(
-                server, metadata=replace(server.metadata, deletion_timestamp=moment(self.now))
-            )
+            self.servers[name] = replace(server, metadata=replace(server.metadata, deletion_timestamp=moment(self.now)))
 
     def withdraw_intents(self, image: str) -> None:
         self.group = replace(self.group, metadata=replace(self.group.metadata, annotations={}))
@@ -293,7 +291,7 @@ class Simulation:
     # Time passes until nothing happens any more.
 
     def settle(self, *, requests_end: bool = True, limit: int = 4000, lose_notes: bool = False) -> None:
-        """To the fixed point; Broken when there is none within `limit` rounds."""
+        """To the fixed point; BrokenError when there is none within `limit` rounds."""
         changed_at = self.now
         for _ in range(limit):
             before = self._trace()
@@ -313,7 +311,7 @@ class Simulation:
                 return
             moved = changed_at == self.now
             self.tick(0.2 if moved else max(0.2, min((wake for wake in wakes if wake is not None), default=1.0)))
-        raise Broken("no fixed point:\n" + "\n".join(self.log[-40:]))
+        raise BrokenError("no fixed point:\n" + "\n".join(self.log[-40:]))
 
     def all_serve(self) -> bool:
         return len(self.pods) == self.group.spec.replicas == len(self.servers) and all(
@@ -361,7 +359,9 @@ class Simulation:
         return drain is not None and drain.deadline is not None and self.now >= drain.deadline.timestamp()
 
     def _check_budget(self, acts: tuple[plan.Act, ...]) -> None:
-        manifests = {act.manifest["metadata"]["name"]: act.manifest for act in acts if isinstance(act, plan.ApplyServer)}
+        manifests = {
+            act.manifest["metadata"]["name"]: act.manifest for act in acts if isinstance(act, plan.ApplyServer)
+        }
         up = {name for name in self.servers if self._is_up(name)}
         gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
         floor = self.group.spec.replicas - 1
@@ -400,7 +400,7 @@ class Simulation:
             self._break(f"the clock of {before.metadata.name}'s drain was started again")
 
     def _break(self, message: str) -> None:
-        raise Broken(f"{message}\n" + "\n".join(self.log[-40:]))
+        raise BrokenError(f"{message}\n" + "\n".join(self.log[-40:]))
 
     # How things are done.
 
@@ -509,6 +509,17 @@ class Simulation:
         changed = replace(servers, spec=replace(servers.spec, **changes))
         metadata = replace(self.group.metadata, generation=self.group.metadata.generation + 1)
         self.group = replace(self.group, metadata=metadata, spec=replace(self.group.spec, template=changed))
+
+    def is_of(self, pod: RunningPod, image: str) -> bool:
+        return pod.annotations[names.TEMPLATE_HASH] == template_hash(template(image))
+
+    def acts(self) -> list[str]:
+        """What was done, in order."""
+        words = [line.split()[2] for line in self.log]
+        return [word for word in words if word in vars(plan) and issubclass(getattr(plan, word), plan.Act)]
+
+    def story(self) -> str:
+        return "\n".join(self.log[-60:])
 
     def _trace(self) -> Any:
         return (self.writes, len(self.log), [(pod.uid, pod.gate, pod.ready) for pod in self.pods.values()])

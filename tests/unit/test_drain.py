@@ -30,7 +30,9 @@ def suspending(since: Seconds, value: str = "true", *, forced: bool = False) -> 
     return suspend(value, "Suspending", drain(since=since - 5, suspending_since=since, forced=forced))
 
 
-def busy(seconds_in: Seconds, value: str, admin: Report | AdminFailure, *, quiet_for: Seconds | None = None) -> Observation:
+def busy(
+    seconds_in: Seconds, value: str, admin: Report | AdminFailure, *, quiet_for: Seconds | None = None
+) -> Observation:
     """So long into Suspending, with so long a quiet behind it."""
     notes = Notes(confirmed_at=NOW - 9, shed_at=NOW - 9, quiet_since=None if quiet_for is None else NOW - quiet_for)
     return look(suspending(NOW - seconds_in, value), WITHDRAWN, admin, notes=notes)
@@ -50,7 +52,7 @@ def shed(active: int | None = 3) -> Report:
             id="while a Service has it as ready it is not shed",
         ),
         pytest.param(
-            look(pre_suspend(), pod(gate=False, ready=True)),
+            look(pre_suspend(), pod(gate=False, ready=True), routes=()),
             ("PreSuspend", None),
             id="while the kubelet calls it ready it may come into a Service yet",
         ),
@@ -190,11 +192,15 @@ def stopped(seconds_in: Seconds, *, forced: bool = False) -> Any:
             id="force ends the wait",
         ),
         pytest.param(
-            look(stopped(3, forced=True), pod(), report(active=1)),
-            "Suspending",
-            SuspendServer(),
+            look(
+                server(desired_state="Stopped", status=status("PreSuspend", drain("Stop", forced=True))),
+                pod(),
+                report(active=1),
+            ),
+            "PreSuspend",
+            SetGate(open=False, reason="Stop"),
             None,
-            id="force asks for the hard suspend while the gate is open",
+            id="force still closes the gate first",
         ),
         pytest.param(
             look(suspending(NOW - 3, forced=True), WITHDRAWN, shed()),
@@ -238,6 +244,12 @@ def test_an_unconfirmed_withdrawal_is_told(waited: Seconds, routes: tuple[str, .
     plan = decide(look(one, WITHDRAWN, routes=routes))
     assert (plan.act, plan.stalled) == (None, stalled)
     assert ("shop" in plan.message) == bool(stalled)
+
+
+def test_a_kubelet_that_does_not_see_the_gate_is_told() -> None:
+    one = suspend(state="PreSuspend", under_way=drain(since=NOW - 30))
+    plan = decide(look(one, pod(gate=False, ready=True), routes=()))
+    assert (plan.act, plan.stalled, plan.message) == (None, "WithdrawalUnconfirmed", "the kubelet still says ready")
 
 
 def test_services_that_cant_confirm_are_named_and_not_waited_for() -> None:
@@ -413,7 +425,9 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
         ),
     ],
 )
-def test_a_pod_that_is_being_deleted_drains_within_its_hold(observation: Observation, state: str, act: Act | None) -> None:
+def test_a_pod_that_is_being_deleted_drains_within_its_hold(
+    observation: Observation, state: str, act: Act | None
+) -> None:
     plan = decide(observation)
     assert (plan.state, plan.act) == (state, act)
 

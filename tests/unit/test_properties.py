@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quiesce.model import names
-from tests.unit.build import template
+from tests.unit.build import NOW, template
 from tests.unit.simulation import REFUSED, Simulation
 
 BASE = template()["spec"]["containers"][0]["image"]
@@ -77,12 +78,149 @@ def one_round(simulation: Simulation) -> None:
     simulation.tick(0.5)
 
 
-@settings(max_examples=int(__import__('os').environ.get('N','150')))
-@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES, REVERSIBLE, FINAL), max_size=80))
+def suspend(name: str, value: str | None) -> Event:
+    return ("annotate_server", name, names.SUSPEND, value)
+
+
+def flicker(*, then: Event) -> list[Event]:
+    """A server is resumed; just when its gate has been opened, something else is asked of it."""
+    return [suspend("shop-0", "3"), ("round", 30), suspend("shop-0", None), ("hurry", "shop-0", 3), then]
+
+
+# The endpoints controller acts on what the kubelet said before the gate closed.
+LATE_ENDPOINTS: list[Event] = [("hurry", "shop-0", 4), ("endpoints_controller",), ("hurry", "shop-0", 5)]
+EVENTS = settings(max_examples=250)
+
+
+@EVENTS
+@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES, REVERSIBLE, FINAL), max_size=60))
+@example(flicker(then=suspend("shop-0", "true")))
+@example(flicker(then=("delete_pod", "shop-0", None)))
+@example([*flicker(then=("change_template", "wildfly:2")), ("operate_on_group",), ("operate_on_group",)])
+@example([*flicker(then=("kubelet", "shop-0")), suspend("shop-0", "true"), *LATE_ENDPOINTS])
+@example([("change_template", REFUSED), suspend("shop-0", "true")])
 def test_any_history_comes_to_rest_and_back_to_service_when_all_is_withdrawn(events: list[Event]) -> None:
+    """Every promise of the simulation holds with every act; what is asked for is reached, and nothing stirs then."""
     simulation = Simulation.of()
     play(simulation, events)
     simulation.settle()
     simulation.withdraw_intents(BASE)
     simulation.settle()
-    assert simulation.all_serve(), "\n".join(simulation.log[-40:])
+    assert simulation.all_serve(), simulation.story()
+
+
+@EVENTS
+@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES, REVERSIBLE), max_size=60))
+def test_whatever_was_not_deleted_goes_back_to_service_as_it_is(events: list[Event]) -> None:
+    simulation = Simulation.of()
+    play(simulation, events)
+    simulation.withdraw_intents(BASE)
+    alive = {
+        pod.uid: pod.process.container_id
+        for pod in simulation.pods.values()
+        if pod.process and pod.deleted_at is None and simulation.is_of(pod, BASE)
+    }
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+    now = {pod.uid: pod.process.container_id for pod in simulation.pods.values() if pod.process}
+    assert alive.items() <= now.items(), simulation.story()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES), max_size=60), st.sampled_from(["restart", "template", "port"]))
+def test_a_roll_never_takes_more_than_its_budget_out_of_the_endpoints(events: list[Event], why: str) -> None:
+    simulation = Simulation.of()
+    match why:
+        case "restart":
+            simulation.annotate_group(names.RESTART, "now")
+        case "template":
+            simulation.change_template("wildfly:2")
+        case _:
+            simulation.rename_port("mgmt")
+    before = {pod.uid for pod in simulation.pods.values()}
+    lowest = len(simulation.endpoints)
+    for event in events:
+        play(simulation, [event])
+        lowest = min(lowest, len(simulation.endpoints))
+    for _ in range(600):
+        one_round(simulation)
+        for name in simulation.pods:
+            simulation.requests_end(name)
+        lowest = min(lowest, len(simulation.endpoints))
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+    assert lowest >= 2, simulation.story()
+    assert before.isdisjoint(pod.uid for pod in simulation.pods.values()), simulation.story()
+
+
+@pytest.mark.parametrize("timeout", [0, 3, 8])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_deadline_survives_any_number_of_restarts_of_the_operator(timeout: int, *, dies: bool) -> None:
+    """With work that never ends, a stop comes when the timeout has run out: not before, and hardly later."""
+    simulation = Simulation.of(1, suspend_timeout_seconds=timeout)
+    simulation.traffic("shop-0", 1)
+    simulation.desire("Stopped")
+    asked_at, began = simulation.now, None
+    for _ in range(400):
+        simulation.operate_on_server("shop-0")
+        # A restart within the margin counts the margin anew, so it dies only once the clock runs.
+        status = simulation.servers["shop-0"].status
+        if status.suspend and status.suspend.suspending_since:
+            began = began or status.suspend.suspending_since.timestamp()
+            if dies:
+                simulation.lose_notes()
+        simulation.kubelet("shop-0")
+        simulation.endpoints_controller()
+        simulation.tick(0.1)
+        if "shop-0" not in simulation.pods or simulation.pods["shop-0"].deleted_at is not None:
+            break
+    assert began is not None
+    assert 0 <= simulation.now - began - timeout <= 0.5, simulation.story()
+    assert simulation.now - asked_at <= timeout + 4
+
+
+def test_work_that_never_ends_keeps_a_suspend_waiting_and_writes_nothing_more() -> None:
+    simulation = Simulation.of(1)
+    simulation.traffic("shop-0", 1)
+    simulation.annotate_server("shop-0", names.SUSPEND, "3")
+    simulation.settle(requests_end=False)
+    status = simulation.servers["shop-0"].status
+    assert (status.state, {c.type: c.reason for c in status.conditions}["Stalled"]) == ("Suspending", "DrainTimedOut")
+    writes = simulation.writes
+    simulation.settle(requests_end=False)
+    assert simulation.writes == writes
+
+
+@pytest.mark.parametrize("value", ["true", "0", "-1"])
+def test_a_suspend_and_its_end_take_one_step_of_each_kind(value: str) -> None:
+    simulation = Simulation.of(1)
+    simulation.log.clear()
+    simulation.annotate_server("shop-0", names.SUSPEND, value)
+    simulation.settle()
+    assert simulation.acts() == ["SetGate", "Shed", "SuspendServer"]
+    simulation.log.clear()
+    simulation.annotate_server("shop-0", names.SUSPEND, None)
+    simulation.settle()
+    assert simulation.acts() == ["Unshed", "ResumeServer", "SetGate"]
+
+
+def test_one_rolled_server_costs_few_writes() -> None:
+    """The figure: 10 writes at most, of the status, the gate, the pod and the server together."""
+    simulation = Simulation.of(1)
+    simulation.log.clear()
+    before = simulation.writes
+    simulation.change_template("wildfly:2")
+    simulation.settle()
+    to_kubernetes = [act for act in simulation.acts() if act in ("SetGate", "DeletePod", "CreatePod", "ApplyServer")]
+    status_writes = simulation.writes - before
+    assert to_kubernetes == ["ApplyServer", "SetGate", "DeletePod", "CreatePod", "SetGate"]
+    assert status_writes <= 12, simulation.story()
+
+
+def test_a_simulation_can_fail() -> None:
+    """A server that is stopped by an operator without a hold comes back, and the simulation says so."""
+    simulation = Simulation.of(1)
+    assert simulation.now > NOW
+    assert simulation.all_serve()
+    simulation.container_ends("shop-0")
+    assert not simulation.all_serve()

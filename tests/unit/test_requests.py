@@ -63,7 +63,9 @@ SERVES = "serves"
         pytest.param((None, None, "Running", "Running"), SERVES, id="nobody asks for anything"),
         pytest.param(("true", None, "Running", "Running"), "Server", id="the server's annotation suspends"),
         pytest.param((None, "true", "Running", "Running"), "Group", id="the group's annotation suspends"),
-        pytest.param(("true", "false", "Running", "Running"), "Server", id="the server's counts over the group's false"),
+        pytest.param(
+            ("true", "false", "Running", "Running"), "Server", id="the server's counts over the group's false"
+        ),
         pytest.param(("false", "true", "Running", "Running"), SERVES, id="the server's false counts over the group's"),
         pytest.param((None, None, "Suspended", "Running"), "Spec", id="desiredState suspends"),
         pytest.param((None, None, "Running", "Suspended"), "Spec", id="the group's desiredState suspends"),
@@ -106,7 +108,9 @@ def test_the_timeout_comes_with_the_request(value: str, timeout: int) -> None:
 
 def test_a_bad_value_goes_on_with_the_accepted_one_of_its_own_scope() -> None:
     accepted = AppServerStatus(accepted_suspend="30")
-    aim = aim_of(server(annotations={names.SUSPEND: "bad"}, status=accepted), group(annotations={names.SUSPEND: "false"}))
+    aim = aim_of(
+        server(annotations={names.SUSPEND: "bad"}, status=accepted), group(annotations={names.SUSPEND: "false"})
+    )
     assert (aim.serve, aim.scope, aim.timeout) == (False, "Server", 30)
 
 

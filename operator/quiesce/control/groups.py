@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from quiesce.cluster.port import Cluster
+from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
 from quiesce.decide.group import GroupObservation, GroupPlan, Member, decide_group
@@ -13,6 +13,8 @@ from quiesce.decide.status import group_events, group_status
 from quiesce.model.plan import DISRUPTIVE, Act, ApplyServer, ConsumeAnnotation, DeleteServer
 from quiesce.model.resources import ServerGroup
 from quiesce.model.times import Seconds
+
+REFUSED_RETRY_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +25,12 @@ class Groups:
         self._world = world
         self._clock = clock
         self._instance = instance
+        self._refused: dict[tuple[str, str], dict[str, str]] = {}  # a group's servers that were refused, and why
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
         if group is None:
+            self._refused.pop((namespace, name), None)
             return None
         observation = self._observe(group)
         plan = decide_group(observation)
@@ -37,9 +41,24 @@ class Groups:
             observation = self._observe(live)
             plan = decide_group(observation)
         observation = await self._tell(observation, plan)
+        refused: dict[str, str] = {}
         for act in plan.acts:
-            await self._do(observation.group, act)
+            await self._try(observation.group, act, refused)
+        if self._refused.get((namespace, name), {}) != refused:
+            self._refused[namespace, name] = refused
+            return 0  # to tell it
+        if refused:
+            return REFUSED_RETRY_SECONDS
         return 0 if plan.acts else None
+
+    async def _try(self, group: ServerGroup, act: Act, refused: dict[str, str]) -> None:
+        """An AppServer that the API server does not take must not keep the others from being made."""
+        try:
+            await self._do(group, act)
+        except ClusterError as error:
+            if not isinstance(act, ApplyServer) or not error.is_refusal:
+                raise
+            refused[act.manifest["metadata"]["name"]] = error.message
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
         own = group.metadata
@@ -52,7 +71,10 @@ class Groups:
         mine = {member.name for member in members}
         names = (f"{own.name}-{ordinal}" for ordinal in range(group.spec.replicas))
         taken = frozenset(n for n in names if n not in mine and (own.namespace, n) in self._world.servers)
-        return GroupObservation(now=self._clock(), group=group, members=tuple(members), taken=taken)
+        refused = self._refused.get((own.namespace, own.name), {})
+        return GroupObservation(
+            now=self._clock(), group=group, members=tuple(members), taken=taken, refused=tuple(refused.items())
+        )
 
     async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
         """Read again what a budget is reckoned with; a watch may be behind."""

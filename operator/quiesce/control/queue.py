@@ -33,7 +33,7 @@ class Queue:
         self._started: dict[Key, Seconds] = {}
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
-        self._beat = clock()
+        self._beat: Seconds | None = None
 
     def add(self, key: Key, after: Seconds = 0) -> None:
         """Ask for a key to be looked at; the earliest request counts."""
@@ -45,6 +45,8 @@ class Queue:
 
     def stale_for(self) -> Seconds:
         """How long the loop has not done what it should; 0 when all is well."""
+        if self._beat is None:
+            return 0.0  # it has not started: that is a matter of readiness
         now = self._clock()
         oldest = min(self._started.values(), default=now)
         return max(now - self._beat - 10 * BEAT_SECONDS, now - oldest - STUCK_SECONDS, 0.0)

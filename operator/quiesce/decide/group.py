@@ -46,6 +46,7 @@ class GroupObservation(msgspec.Struct, frozen=True):
     group: ServerGroup
     members: tuple[Member, ...] = ()  # in the order of their ordinals
     taken: frozenset[str] = frozenset()  # names that the group wants, of servers that are not its own
+    refused: tuple[tuple[str, str], ...] = ()  # servers that the API server did not take as they were to be, and why
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -70,9 +71,10 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         ready=len(serving),
         updated=sum(is_updated(m, group) for m in wanted),
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
-        waits_for=tuple(m.name for m in o.members if not _settled(m, group, serving)),
+        waits_for=(*(m.name for m in o.members if not _settled(m, group, serving)), *_missing(o)),
         stalled=(
             *((name, "exists and is not this group's: delete it, or rename the group") for name in sorted(o.taken)),
+            *o.refused,
             *((m.name, message) for m in o.members if (message := _stalled(m))),
         ),
         notes=_complaints(group),
@@ -82,7 +84,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     if names.RESTART in group.metadata.annotations:
         # Pods carry whole seconds: all that exist now are older than the next one.
         return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=float(int(o.now) + 1))
-    return replace(plan, acts=(*_missing(o), *_free(o, wanted, serving), *_surplus(o), *_budgeted(o, wanted, serving)))
+    return replace(plan, acts=(*_create(o), *_free(o, wanted, serving), *_surplus(o), *_budgeted(o, wanted, serving)))
 
 
 def is_serving(member: Member, group: ServerGroup) -> bool:
@@ -132,10 +134,14 @@ def max_unavailable(group: ServerGroup) -> int:
     return max(1, group.spec.replicas * int(re.sub("%$", "", value)) // 100)
 
 
-def _missing(o: GroupObservation) -> list[Act]:
+def _missing(o: GroupObservation) -> list[str]:
     present = {m.name for m in o.members} | o.taken
     wanted = (f"{o.group.metadata.name}-{ordinal}" for ordinal in range(o.group.spec.replicas))
-    return [ApplyServer(_manifest(o.group, name, target_spec(None, o.group))) for name in wanted if name not in present]
+    return [name for name in wanted if name not in present]
+
+
+def _create(o: GroupObservation) -> list[Act]:
+    return [ApplyServer(_manifest(o.group, name, target_spec(None, o.group))) for name in _missing(o)]
 
 
 def _free(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:

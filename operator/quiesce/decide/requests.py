@@ -9,8 +9,8 @@ from quiesce.model.objects import Metadata
 from quiesce.model.plan import Note
 from quiesce.model.resources import AppServer, Scope, ServerGroup
 
-DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
-WHOLE_NUMBER = re.compile(r"-1|\d{1,9}")
+DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
+WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
 
 
 class SuspendValue(msgspec.Struct, frozen=True):

@@ -78,11 +78,13 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     requested = plan.restart_requested_at
     waits = f"; waits for {', '.join(plan.waits_for)}" if plan.waits_for else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
+    all_suspended = 0 < replicas == plan.suspended
+    suspended = "AllSuspended" if all_suspended else "SomeSuspended"
     stalls = "; ".join(f"{name}: {message}" for name, message in plan.stalled)
     facts = (
         ("Ready", plan.ready >= replicas, "AllServe" if plan.ready >= replicas else "SomeDoNotServe", progress),
         ("Progressing", bool(plan.waits_for), _phase(o, plan), progress),
-        ("Suspended", 0 < replicas == plan.suspended, "AllSuspended" if plan.suspended else "NotSuspended", ""),
+        ("Suspended", all_suspended, suspended if plan.suspended else "NotSuspended", ""),
         ("Stalled", bool(plan.stalled), "ServersNeedHelp" if plan.stalled else "NotStalled", stalls),
         _requests_fact(plan.notes),
     )

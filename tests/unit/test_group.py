@@ -1,0 +1,309 @@
+"""A group: which servers there are, and which of them may be replaced now."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quiesce.decide.group import GroupObservation, Member, decide_group, max_unavailable
+from quiesce.decide.podspec import template_hash
+from quiesce.model import names
+from quiesce.model.objects import Condition
+from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer
+from quiesce.model.resources import ServerGroup, ServerGroupStatus
+from quiesce.model.times import moment
+from tests.unit.build import NOW, group, look_at_group, member, pod, server, status, template
+
+NEW = template("wildfly:2")
+IMAGES = {template_hash(template(f"wildfly:{number}")): str(number) for number in (1, 2, 3)}
+
+
+def told(acts: tuple[Act, ...]) -> list[str]:
+    """Acts in short: which server comes to which image, or to which state."""
+    return [_told(act) for act in acts]
+
+
+def _told(act: Act) -> str:
+    match act:
+        case ApplyServer(manifest):
+            spec = manifest["spec"]
+            image = IMAGES.get(template_hash(spec["template"]), "stamped")
+            return " ".join(
+                [manifest["metadata"]["name"], image, *([spec["desiredState"]] if "desiredState" in spec else [])]
+            )
+        case DeleteServer(name, uid):
+            return f"delete {name} {uid}"
+        case _:
+            return type(act).__name__
+
+
+def serving(of: ServerGroup, *ordinals: int, **changes: Any) -> list[Member]:
+    """Members as the group's first template made them."""
+    return [member(ordinal, of, **changes) for ordinal in ordinals]
+
+
+def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
+    at = pod(f"shop-{ordinal}", gate=False, ready=False)
+    return member(ordinal, of, at, status=status("Starting", served=""), **changes)
+
+
+def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
+    at = pod(f"shop-{ordinal}", gate=False, ready=False)
+    return member(ordinal, of, at, annotations={names.SUSPEND: "true"}, status=status("Suspended"), **changes)
+
+
+def rolled(of: ServerGroup, ordinal: int) -> Member:
+    return member(ordinal, of, pod(f"shop-{ordinal}", of=NEW), template=NEW)
+
+
+def draining(of: ServerGroup, ordinal: int) -> Member:
+    """Its spec is the new one already, its pod is not."""
+    return member(ordinal, of, template=NEW)
+
+
+OLD = group(3)
+ROLL = group(3, template=NEW)
+ROLL2 = group(3, template=NEW, max_unavailable=2)
+HALF = group(4, template=NEW, max_unavailable="50%")
+
+
+@pytest.mark.parametrize(
+    ("observation", "acts"),
+    [
+        pytest.param(look_at_group(OLD), ["shop-0 1", "shop-1 1", "shop-2 1"], id="a new group makes all its servers"),
+        pytest.param(look_at_group(OLD, *serving(OLD, 0, 2)), ["shop-1 1"], id="one that is missing is made again"),
+        pytest.param(look_at_group(OLD, *serving(OLD, 0, 1, 2)), [], id="a group that is as it should be rests"),
+        pytest.param(look_at_group(ROLL, *serving(OLD, 0, 1, 2)), ["shop-2 2"], id="a roll takes the last first"),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), draining(OLD, 2)), [], id="and waits while the budget is spent"
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), rolled(OLD, 2)),
+            ["shop-1 2"],
+            id="and goes on when it serves again",
+        ),
+        pytest.param(
+            look_at_group(ROLL2, *serving(OLD, 0, 1, 2)), ["shop-2 2", "shop-1 2"], id="a budget of 2 takes 2 at once"
+        ),
+        pytest.param(
+            look_at_group(HALF, *serving(OLD, 0, 1, 2, 3)), ["shop-3 2", "shop-2 2"], id="a budget of a half takes half"
+        ),
+        pytest.param(
+            look_at_group(ROLL, booting(OLD, 0), *serving(OLD, 1, 2)),
+            ["shop-0 2"],
+            id="one that does not serve costs nothing",
+        ),
+        pytest.param(
+            look_at_group(ROLL, booting(OLD, 0), booting(OLD, 1), *serving(OLD, 2)),
+            ["shop-0 2", "shop-1 2"],
+            id="all that don't serve go at once, and those that do wait",
+        ),
+        pytest.param(
+            look_at_group(group(3, template=template("wildfly:3")), *serving(OLD, 0, 1), draining(OLD, 2)),
+            ["shop-2 3"],
+            id="a newer template reaches the one that drains, and no other",
+        ),
+        pytest.param(
+            look_at_group(OLD, *serving(OLD, 0, 1), draining(OLD, 2)),
+            ["shop-2 1"],
+            id="a template that is put back is given back at once",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), suspended(OLD, 2)),
+            ["shop-2 2"],
+            id="a suspend by hand spends the budget, and the suspended one is replaced",
+        ),
+        pytest.param(
+            look_at_group(ROLL2, *serving(OLD, 0, 1), suspended(OLD, 2, template=NEW)),
+            ["shop-1 2"],
+            id="what is left of it is used",
+        ),
+        pytest.param(
+            look_at_group(ROLL2, suspended(OLD, 0, template=NEW), suspended(OLD, 1, template=NEW), *serving(OLD, 2)),
+            [],
+            id="suspends beyond the budget stop the roll",
+        ),
+        pytest.param(
+            look_at_group(group(3, suspend_timeout_seconds=9), *serving(OLD, 0, 1, 2)),
+            ["shop-0 1", "shop-1 1", "shop-2 1"],
+            id="what is not in the pod's template costs nothing",
+        ),
+        pytest.param(
+            look_at_group(
+                group(3, template=NEW, suspend_timeout_seconds=9), *serving(OLD, 0, 1, 2, suspend_timeout_seconds=9)
+            ),
+            ["shop-2 2"],
+            id="beside a roll it is given once",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, deleted=True)),
+            [],
+            id="one that is removed spends the budget",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, pod("shop-2", leaving_for=1, ready=False))),
+            ["shop-2 2"],
+            id="one whose pod is deleted comes back with the new template",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, annotations={names.RESTART: "now"})),
+            ["shop-2 2"],
+            id="one that is to be restarted is replaced only once",
+        ),
+        pytest.param(
+            look_at_group(
+                ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("Running", restart_requested_at=moment(NOW)))
+            ),
+            ["shop-2 2"],
+            id="nor is one that is older than its restart counted",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, annotations={names.SUSPEND: "true"}), *serving(OLD, 1, 2)),
+            ["shop-0 2"],
+            id="a suspend counts from when it is asked for",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, status=status("Unknown")), *serving(OLD, 1, 2)),
+            ["shop-0 2"],
+            id="a server of which nothing is known does not count as serving",
+        ),
+        pytest.param(
+            look_at_group(group(1), *serving(OLD, 0, 1, 2)),
+            ["shop-1 1 Stopped", "shop-2 1 Stopped"],
+            id="a scale-down stops first",
+        ),
+        pytest.param(
+            look_at_group(
+                group(2),
+                *serving(OLD, 0, 1),
+                member(2, OLD, None, desired_state="Stopped", status=status("Stopped", served="")),
+            ),
+            ["delete shop-2 uid-shop-2"],
+            id="and deletes then",
+        ),
+        pytest.param(
+            look_at_group(
+                group(2), *serving(OLD, 0, 1), member(2, OLD, desired_state="Stopped", status=status("Suspending"))
+            ),
+            [],
+            id="not while it drains",
+        ),
+        pytest.param(
+            look_at_group(
+                OLD, *serving(OLD, 0, 1), member(2, OLD, desired_state="Stopped", status=status("Suspending"))
+            ),
+            ["shop-2 1"],
+            id="a scale-down that is undone is taken back",
+        ),
+        pytest.param(
+            look_at_group(OLD, *serving(OLD, 0, 2), taken=frozenset({"shop-1"})),
+            [],
+            id="a name that is taken is not touched",
+        ),
+        pytest.param(look_at_group(group(3, deleted=True)), [], id="a group that is deleted makes nothing"),
+        pytest.param(look_at_group(group(0)), [], id="a group of none rests"),
+    ],
+)
+def test_what_a_group_does_now(observation: GroupObservation, acts: list[str]) -> None:
+    assert told(decide_group(observation).acts) == acts
+
+
+def test_a_port_that_is_renamed_goes_with_the_template_that_names_it() -> None:
+    """With the old pods and the new name, the operator would no longer find its servers."""
+    renamed = msgspec.json.decode(msgspec.json.encode(template()).replace(b"management", b"mgmt"))
+    admin = type(OLD.spec.template.spec.admin)(
+        port="mgmt", credentials_secret_ref=OLD.spec.template.spec.admin.credentials_secret_ref
+    )
+    acts = decide_group(look_at_group(group(3, template=renamed, admin=admin), *serving(OLD, 0, 1, 2))).acts
+    given = [
+        (a.manifest["metadata"]["name"], a.manifest["spec"]["admin"]["port"])
+        for a in acts
+        if isinstance(a, ApplyServer)
+    ]
+    assert given == [("shop-2", "mgmt")]
+
+
+def test_a_restart_is_written_down_and_taken_away_before_anything_else() -> None:
+    plan = decide_group(look_at_group(group(3, annotations={names.RESTART: "now"}), *serving(OLD, 0, 1)))
+    assert plan.acts == (ConsumeAnnotation(names.RESTART),)
+    assert plan.restart_requested_at == NOW + 1
+
+
+REQUESTED = group(3, status=ServerGroupStatus(restart_requested_at=moment(NOW)))
+
+
+def stamped(ordinal: int, *, restarted: bool) -> Member:
+    """A member with the stamp of the restart, whose pod is newer or not yet."""
+    users = {**template(), "metadata": {"annotations": {names.RESTARTED_AT: moment(NOW).isoformat()}}}
+    at = pod(f"shop-{ordinal}", of=users, created_at=NOW) if restarted else pod(f"shop-{ordinal}")
+    return member(ordinal, REQUESTED, at, template=users)
+
+
+@pytest.mark.parametrize(
+    ("members", "acts"),
+    [
+        pytest.param(serving(REQUESTED, 0, 1, 2), ["shop-2 stamped"], id="the last first"),
+        pytest.param([*serving(REQUESTED, 0, 1), stamped(2, restarted=False)], [], id="one at a time"),
+        pytest.param([*serving(REQUESTED, 0, 1), stamped(2, restarted=True)], ["shop-1 stamped"], id="then the next"),
+        pytest.param([stamped(n, restarted=True) for n in range(3)], [], id="until all are newer"),
+        pytest.param([booting(REQUESTED, 0), *serving(REQUESTED, 1, 2)], ["shop-0 stamped"], id="broken ones first"),
+    ],
+)
+def test_a_restart_rolls_by_a_stamp_on_the_template(members: list[Member], acts: list[str]) -> None:
+    assert told(decide_group(look_at_group(REQUESTED, *members)).acts) == acts
+
+
+@pytest.mark.parametrize(
+    ("replicas", "value", "count"),
+    [
+        pytest.param(3, 1, 1, id="a count"),
+        pytest.param(3, "50%", 1, id="a half of 3 is 1"),
+        pytest.param(4, "50%", 2, id="a half of 4 is 2"),
+        pytest.param(3, "10%", 1, id="1 at least"),
+        pytest.param(10, "100%", 10, id="all"),
+        pytest.param(0, "50%", 1, id="of none"),
+    ],
+)
+def test_the_budget(replicas: int, value: int | str, count: int) -> None:
+    assert max_unavailable(group(replicas, max_unavailable=value)) == count
+
+
+def test_what_a_group_counts_and_waits_for() -> None:
+    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    plan = decide_group(
+        look_at_group(
+            group(4),
+            member(0, OLD),
+            suspended(OLD, 1),
+            member(2, OLD, None, status=helpless),
+            taken=frozenset({"shop-3"}),
+        )
+    )
+    assert (plan.ready, plan.updated, plan.suspended, plan.waits_for) == (1, 2, 1, ("shop-2",))
+    assert [name for name, _ in plan.stalled] == ["shop-3", "shop-2"]
+
+
+def test_the_manifest_says_whose_server_it_is() -> None:
+    act = decide_group(look_at_group(group(1))).acts[0]
+    assert isinstance(act, ApplyServer)
+    own = act.manifest["metadata"]
+    assert own["labels"][names.SERVER_GROUP] == "shop"
+    assert own["finalizers"] == [names.FINALIZER]
+    assert [(o["kind"], o["uid"], o["controller"]) for o in own["ownerReferences"]] == [
+        ("ServerGroup", "uid-shop", True)
+    ]
+    assert names.SUSPEND not in own["annotations"]
+
+
+def test_a_group_never_copies_its_state_into_its_servers() -> None:
+    shop = group(2, annotations={names.SUSPEND: "true"}, desired_state="Suspended")
+    assert told(decide_group(look_at_group(shop)).acts) == ["shop-0 1", "shop-1 1"]
+
+
+def test_a_bad_value_on_the_group_is_complained_about() -> None:
+    plan = decide_group(look_at_group(group(0, annotations={names.SUSPEND: "soon"})))
+    assert [note.reason for note in plan.notes] == ["BadAnnotation"]
+
+
+def test_members_of_ten_and_more_are_ordered_by_number() -> None:
+    assert Member(server("shop-10")).ordinal == 10

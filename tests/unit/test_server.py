@@ -1,0 +1,483 @@
+"""One server: from each state to what is asked of it."""
+
+from typing import Any
+
+import pytest
+
+from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.podspec import build_pod, template_hash
+from quiesce.decide.server import decide
+from quiesce.model import names
+from quiesce.model.objects import Condition, Waiting
+from quiesce.model.plan import (
+    Act,
+    AddFinalizer,
+    CheckTemplate,
+    ConsumeAnnotation,
+    CreatePod,
+    DeletePod,
+    RemoveFinalizer,
+    ResumeServer,
+    SetGate,
+    Unshed,
+)
+from quiesce.model.resources import AppServer
+from quiesce.model.server import AdminFailure
+from quiesce.model.times import moment
+from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
+
+UNREACHABLE = AdminFailure("Unreachable", "connection refused")
+UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
+OPEN, CLOSE = SetGate(open=True, reason="ServerRuns"), SetGate(open=False, reason="ServerNotRunning")
+NEW = template("wildfly:2")
+CHECKED = Notes(checked_template=template_hash(NEW))
+
+
+def new(**changes: Any) -> AppServer:
+    """One whose container has not served yet."""
+    return server(status=status("Starting", served=""), **changes)
+
+
+def waiting(reason: str, message: str = "") -> Any:
+    return pod(gate=False, container=None, waiting=Waiting(reason, message))
+
+
+BOOTS = pod(gate=False, container=CONTAINER, up_for=5)
+UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes are available")
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act", "stalled"),
+    [
+        pytest.param(
+            look(new(finalizers=()), None), "Pending", AddFinalizer(), "", id="before anything else, the finalizer"
+        ),
+        pytest.param(look(new(), None), "Starting", CreatePod(build_pod(new())), "", id="no pod: it is created"),
+        pytest.param(look(new(), waiting("ContainerCreating")), "Starting", None, "", id="its container is created"),
+        pytest.param(look(new(), BOOTS, UNREACHABLE), "Starting", None, "", id="it does not answer yet"),
+        pytest.param(look(new(), BOOTS, report(runs=False)), "Starting", None, "", id="it says that it starts"),
+        pytest.param(look(new(), BOOTS), "Starting", OPEN, "", id="it runs: the gate opens"),
+        pytest.param(
+            look(server(), pod(ready=False)),
+            "Running",
+            None,
+            "",
+            id="it ran, and its probe says otherwise",
+        ),
+        pytest.param(
+            look(server(status=status("Starting")), pod(ready=False)), "Starting", None, "", id="its probe is awaited"
+        ),
+        pytest.param(look(), "Running", None, "", id="it serves"),
+        pytest.param(
+            look(new(), pod(gate=False, up_for=119), UNREACHABLE), "Starting", None, "", id="a boot may take 2 minutes"
+        ),
+        pytest.param(
+            look(new(), pod(gate=False, up_for=120), UNREACHABLE),
+            "Unknown",
+            None,
+            "AdminUnreachable",
+            id="and is told then",
+        ),
+        pytest.param(
+            look(new(), BOOTS, UNAUTHORIZED),
+            "Unknown",
+            None,
+            "AdminUnauthorized",
+            id="wrong credentials are told at once",
+        ),
+        pytest.param(
+            look(server(), pod(), UNAUTHORIZED),
+            "Running",
+            None,
+            "AdminUnauthorized",
+            id="a server that serves stays, when only the credentials are wrong",
+        ),
+        pytest.param(
+            look(new(), waiting("CrashLoopBackOff", "back-off 10s")),
+            "Pending",
+            None,
+            "CrashLoopBackOff",
+            id="a crash loop",
+        ),
+        pytest.param(
+            look(new(), waiting("ImagePullBackOff")),
+            "Pending",
+            None,
+            "ImagePullBackOff",
+            id="an image that can't be pulled",
+        ),
+        pytest.param(
+            look(new(), pod(gate=False, container=None, conditions=(UNSCHEDULABLE,))),
+            "Pending",
+            None,
+            "Unschedulable",
+            id="no node for it",
+        ),
+        pytest.param(
+            look(new(), pod(phase="Failed", gate=False, container=None)),
+            "Pending",
+            DeletePod(),
+            "",
+            id="an evicted pod is cleared away",
+        ),
+        pytest.param(
+            look(new(), pod(owner_uid="somebody")),
+            "Pending",
+            None,
+            "NameTaken",
+            id="a pod of its name that is not its own",
+        ),
+        pytest.param(
+            look(new(template={}), None), "Pending", None, "BadTemplate", id="a template that can't be a server"
+        ),
+    ],
+)
+def test_the_way_to_service(observation: Observation, state: str, act: Act | None, stalled: str) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act, plan.stalled) == (state, act, stalled)
+
+
+RESTARTED = pod(container="containerd://2", ready=False, up_for=1)
+OURS = drain(suspending_since=NOW - 5)
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act"),
+    [
+        pytest.param(
+            look(server(status=status("Suspended", OURS)), pod(gate=False), report("SUSPENDED", shed=True)),
+            "Starting",
+            Unshed(),
+            id="from Suspended: unshed",
+        ),
+        pytest.param(
+            look(server(status=status("Starting", OURS)), pod(gate=False), report("SUSPENDED")),
+            "Starting",
+            ResumeServer(),
+            id="then resumed",
+        ),
+        pytest.param(
+            look(server(status=status("Starting", OURS)), pod(gate=False)), "Starting", OPEN, id="then let in"
+        ),
+        pytest.param(
+            look(server(status=status("Suspending", OURS)), pod(gate=False), report("SUSPENDING", active=2)),
+            "Starting",
+            ResumeServer(),
+            id="from Suspending as well",
+        ),
+        pytest.param(
+            look(server(status=status("PreSuspend", drain())), pod(gate=False), report(shed=True)),
+            "Starting",
+            Unshed(),
+            id="from PreSuspend: unshed",
+        ),
+        pytest.param(
+            look(server(status=status("PreSuspend", drain())), pod(gate=False)), "Starting", OPEN, id="and let in"
+        ),
+        pytest.param(
+            look(new(), BOOTS, report("SUSPENDED")),
+            "Starting",
+            ResumeServer(),
+            id="a new container that came up suspended",
+        ),
+        pytest.param(
+            look(new(), BOOTS, report(shed=True)), "Starting", Unshed(), id="a new container that came up shed"
+        ),
+        pytest.param(
+            look(server(), RESTARTED, UNREACHABLE), "Starting", CLOSE, id="a restart in place closes the gate first"
+        ),
+        pytest.param(
+            look(server(), pod(container=None, ready=False), None),
+            "Starting",
+            CLOSE,
+            id="and so does a container that ended",
+        ),
+        pytest.param(look(server(), RESTARTED, report(runs=False)), "Starting", CLOSE, id="and one that boots"),
+        pytest.param(
+            look(server(), pod(container="containerd://2", gate=False)), "Starting", OPEN, id="which opens when it runs"
+        ),
+        pytest.param(
+            look(server(status=status("Suspended", OURS)), pod(gate=False), UNAUTHORIZED),
+            "Unknown",
+            None,
+            id="a suspended server that can't be asked stays closed",
+        ),
+    ],
+)
+def test_the_way_back(observation: Observation, state: str, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == (state, act)
+
+
+def test_a_server_that_somebody_else_suspended_is_left_alone() -> None:
+    plan = decide(look(server(), pod(ready=False), report("SUSPENDED")))
+    assert (plan.state, plan.act, plan.drifted, plan.stalled) == ("Unknown", None, True, "Drifted")
+
+
+def test_opening_the_gate_ends_the_drain_that_was_written_down() -> None:
+    """A suspend that comes right after it would go on with the old clock, and not close the gate."""
+    plan = decide(look(server(status=status("Starting", OURS)), pod(gate=False)))
+    assert (plan.act, plan.drain, plan.served_container) == (OPEN, None, CONTAINER)
+
+
+def test_a_drain_that_is_called_off_is_accounted_as_aborted() -> None:
+    plan = decide(look(server(status=status("Suspending", OURS)), pod(gate=False), report("SUSPENDING", active=2)))
+    assert plan.finished is not None
+    assert (plan.finished.outcome, plan.finished.active_requests) == ("Aborted", 2)
+
+
+def test_an_older_pods_server_is_found_when_the_port_has_another_name_now() -> None:
+    renamed = server().spec.admin
+    one = server(admin=type(renamed)(port="mgmt", credentials_secret_ref=renamed.credentials_secret_ref))
+    plan = decide(look(one, pod(), AdminFailure("Misconfigured", "no port named mgmt")))
+    assert (plan.state, plan.act, plan.stalled) == ("Running", None, "AdminMisconfigured")
+
+
+CHECK = CheckTemplate(build_pod(server(template=NEW)), template_hash(NEW))
+REFUSED = Notes(refusal=Refusal(CHECK, "CheckTemplateRefused", "no such field", NOW + 5))
+
+
+def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> AppServer:
+    began = None if suspending_for is None else NOW - suspending_for
+    return server(template=NEW, status=status(state, drain("Rollout", suspending_since=began), **changes))
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act", "stalled"),
+    [
+        pytest.param(look(server(template=NEW)), "Running", CHECK, "", id="first the new template is tried"),
+        pytest.param(
+            look(server(template=NEW), notes=REFUSED),
+            "Running",
+            None,
+            "CheckTemplateRefused",
+            id="a refused one changes nothing",
+        ),
+        pytest.param(
+            look(server(template=NEW), notes=REFUSED, now=NOW + 5),
+            "Running",
+            CHECK,
+            "CheckTemplateRefused",
+            id="and is tried again later",
+        ),
+        pytest.param(
+            look(server(template={})), "Running", None, "BadTemplate", id="one that can't be a server changes nothing"
+        ),
+        pytest.param(
+            look(server(template=NEW), notes=CHECKED),
+            "PreSuspend",
+            SetGate(open=False, reason="Rollout"),
+            "",
+            id="an accepted one drains",
+        ),
+        pytest.param(
+            look(rolling("Suspending", 3), pod(gate=False), report("SUSPENDED"), notes=CHECKED),
+            "Stopping",
+            DeletePod(),
+            "",
+            id="then deletes",
+        ),
+        pytest.param(
+            look(rolling("Suspending", 3), pod(gate=False), report(active=1)),
+            "Suspending",
+            CHECK,
+            "",
+            id="one that is changed in mid-drain is tried as well, while the drain waits",
+        ),
+        pytest.param(
+            look(rolling("Suspending", 3), pod(gate=False), report("SUSPENDING", active=1), notes=REFUSED),
+            "Starting",
+            ResumeServer(),
+            "CheckTemplateRefused",
+            id="and the server goes back when it is refused",
+        ),
+        pytest.param(
+            look(server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running")), notes=REFUSED),
+            "PreSuspend",
+            SetGate(open=False, reason="Server"),
+            "CheckTemplateRefused",
+            id="a suspend is not held up by a refused template",
+        ),
+        pytest.param(
+            look(
+                server(template={}, annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS)),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "Suspended",
+            None,
+            "BadTemplate",
+            id="nor is a suspended server resumed by one",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS)),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "Suspended",
+            CHECK,
+            "",
+            id="a suspended server's new template is tried too",
+        ),
+        pytest.param(
+            look(new(template=NEW), BOOTS, UNREACHABLE, notes=CHECKED),
+            "Stopping",
+            DeletePod(2),
+            "",
+            id="a pod that never served is deleted without a hold",
+        ),
+        pytest.param(
+            look(new(template=NEW), waiting("CrashLoopBackOff"), None, notes=CHECKED),
+            "Stopping",
+            DeletePod(2),
+            "",
+            id="a crash loop is mended by a new template",
+        ),
+        pytest.param(
+            look(
+                server(status=status("Suspending", drain("Rollout", suspending_since=NOW - 3))),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "Starting",
+            ResumeServer(),
+            "",
+            id="a template that is put back ends the roll",
+        ),
+    ],
+)
+def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Act | None, stalled: str) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act, plan.stalled) == (state, act, stalled)
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act"),
+    [
+        pytest.param(look(server(deleted=True)), "PreSuspend", DeletePod(), id="removal deletes the pod, which drains"),
+        pytest.param(look(server(deleted=True), None), "Stopped", RemoveFinalizer(), id="and lets go when it is gone"),
+        pytest.param(
+            look(server(deleted=True), pod(owner_uid="somebody")),
+            "Stopped",
+            RemoveFinalizer(),
+            id="a pod that is not its own is left",
+        ),
+        pytest.param(
+            look(server(desired_state="Stopped")),
+            "PreSuspend",
+            SetGate(open=False, reason="Stop"),
+            id="a stop drains first",
+        ),
+        pytest.param(look(server(desired_state="Stopped"), None), "Stopped", None, id="and stays without a pod"),
+        pytest.param(
+            look(server(desired_state="Running", status=status("Stopped", served="")), None),
+            "Starting",
+            CreatePod(build_pod(server())),
+            id="a stopped server is started again",
+        ),
+        pytest.param(
+            look(server(annotations={names.SUSPEND: "true"}, status=status("Starting", served="")), BOOTS, UNREACHABLE),
+            "Starting",
+            None,
+            id="a server that is to be suspended boots first",
+        ),
+    ],
+)
+def test_removal_and_stop(observation: Observation, state: str, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == (state, act)
+
+
+def test_restart_makes_the_pod_out_of_date_and_takes_the_key_away() -> None:
+    created = pod(created_at=NOW)  # in this very second
+    plan = decide(look(server(annotations={names.RESTART: "true"}), created, now=NOW + 0.7))
+    assert (plan.act, plan.restart_requested_at) == (ConsumeAnnotation(names.RESTART), NOW + 1)
+    asked = server(status=status("Running", restart_requested_at=moment(NOW + 1)))
+    checked = Notes(checked_template=template_hash(template()))
+    assert decide(look(asked, created, notes=checked)).state == "PreSuspend"
+    assert decide(look(asked, pod(created_at=NOW + 1), notes=checked)).state == "Running"
+
+
+@pytest.mark.parametrize(
+    ("observation", "note"),
+    [
+        pytest.param(look(server(annotations={names.RESTART: "true"}), None), "no pod", id="restart without a pod"),
+        pytest.param(look(server(annotations={names.FORCE: "true"})), "no drain", id="force without a drain"),
+        pytest.param(
+            look(
+                server(annotations={names.FORCE: "true", names.SUSPEND: "true"}, status=status("Suspended", OURS)),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "no drain",
+            id="force when all is drained",
+        ),
+    ],
+)
+def test_a_request_with_nothing_to_act_on_says_so(observation: Observation, note: str) -> None:
+    plan = decide(observation)
+    assert isinstance(plan.act, ConsumeAnnotation)
+    assert [n.reason for n in plan.notes] == ["NothingToDo"]
+    assert note in plan.notes[0].message
+    assert plan.restart_requested_at is None
+    assert plan.drain == observation.server.status.suspend
+
+
+def test_force_is_written_down_and_taken_away() -> None:
+    one = server(annotations={names.FORCE: "true"}, status=status("Suspending", OURS))
+    plan = decide(look(one, pod(gate=False), report("SUSPENDING", active=1)))
+    assert plan.act == ConsumeAnnotation(names.FORCE)
+    assert plan.drain is not None
+    assert plan.drain.forced
+    assert (plan.state, plan.notes) == ("Suspending", ())
+
+
+@pytest.mark.parametrize(
+    ("notes", "act", "stalled", "wake"),
+    [
+        pytest.param(Notes(), OPEN, "", None, id="an act is done"),
+        pytest.param(Notes(acted=OPEN, acted_at=NOW - 0.4), None, "", 0.6, id="not again within a second"),
+        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1), OPEN, "", None, id="again when it changed nothing"),
+        pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite at once"),
+        pytest.param(
+            Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW + 4)),
+            None,
+            "SetGateRefused",
+            4,
+            id="a refused act is told and waits",
+        ),
+        pytest.param(
+            Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW)),
+            OPEN,
+            "SetGateRefused",
+            None,
+            id="a refused act is tried again",
+        ),
+        pytest.param(
+            Notes(refusal=Refusal(Unshed(), "AdminForbidden", "denied", NOW + 4)),
+            OPEN,
+            "",
+            None,
+            id="another act is not held up by it",
+        ),
+    ],
+)
+def test_acts_are_paced(notes: Notes, act: Act | None, stalled: str, wake: float | None) -> None:
+    plan = decide(look(new(), BOOTS, notes=notes))
+    assert (plan.act, plan.stalled) == (act, stalled)
+    assert plan.wake == (None if wake is None else pytest.approx(wake))
+
+
+def test_a_bad_value_is_complained_about_and_changes_nothing() -> None:
+    plan = decide(look(server(annotations={names.SUSPEND: "soon"})))
+    assert (plan.state, plan.act) == ("Running", None)
+    assert [note.reason for note in plan.notes] == ["BadAnnotation"]
+
+
+def test_notes_of_one_container_do_not_count_for_the_next() -> None:
+    notes = Notes(
+        container_id="containerd://0", confirmed_at=1, shed_at=1, quiet_since=1, shed_refused="no", acted=OPEN
+    )
+    o = Observation(NOW, server(), pod=pod(), admin=report(active=2), routes=("shop",), notes=notes).measured()
+    assert o.notes == Notes(container_id=CONTAINER)

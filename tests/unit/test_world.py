@@ -1,0 +1,150 @@
+"""What the watches have told."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quiesce.cluster.world import World
+from quiesce.model import names
+from quiesce.model.objects import Endpoint, EndpointConditions, EndpointSlice, Metadata, Pod, TargetRef
+from tests.unit.build import group, pod, server
+
+KEY = ("shop", "shop-0")
+replace = msgspec.structs.replace
+
+
+def version(thing: Any, number: int) -> Any:
+    return replace(thing, metadata=replace(thing.metadata, resource_version=str(number)))
+
+
+def endpoints(name: str, service: str, **ready: bool | None) -> EndpointSlice:
+    """A slice; `ready` are its pods' UIDs, and what it says of them."""
+    return EndpointSlice(
+        Metadata(name, "shop", labels={"kubernetes.io/service-name": service}),
+        tuple(Endpoint(EndpointConditions(says), TargetRef(uid)) for uid, says in ready.items()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("slices", "routes"),
+    [
+        pytest.param([], (), id="no slices"),
+        pytest.param([endpoints("a", "shop", one=True)], ("shop",), id="ready"),
+        pytest.param([endpoints("a", "shop", one=False)], (), id="not ready"),
+        pytest.param([endpoints("a", "shop", one=None)], ("shop",), id="unknown is ready"),
+        pytest.param([endpoints("a", "shop", two=True)], (), id="another pod's"),
+        pytest.param(
+            [endpoints("a", "shop", one=True), endpoints("b", "shop", one=True)],
+            ("shop",),
+            id="two slices of a Service",
+        ),
+        pytest.param(
+            [endpoints("a", "shop", one=True), endpoints("b", "admin", one=True)], ("admin", "shop"), id="two Services"
+        ),
+        pytest.param([endpoints("a", "shop", one=True), endpoints("a", "shop")], (), id="taken out of its slice"),
+        pytest.param(
+            [endpoints("a", "shop", one=True), endpoints("b", "shop", one=True), endpoints("a", "shop", one=False)],
+            ("shop",),
+            id="still in the other slice",
+        ),
+        pytest.param([EndpointSlice(Metadata("a", "shop"))], (), id="a slice without endpoints"),
+    ],
+)
+def test_routes_are_the_services_that_have_the_pod_as_ready(
+    slices: list[EndpointSlice], routes: tuple[str, ...]
+) -> None:
+    world = World()
+    for one in slices:
+        world.see_slice(one)
+    assert world.routes(pod(uid="one")) == routes
+
+
+def test_a_slice_that_is_gone_routes_nothing() -> None:
+    world = World()
+    world.see_slice(endpoints("a", "shop", one=True))
+    assert world.see_slice(endpoints("a", "shop", one=True), gone=True) == {"one"}
+    assert world.routes(pod(uid="one")) == ()
+
+
+def test_a_slice_tells_whose_readiness_changed() -> None:
+    world = World()
+    world.see_pod(pod(uid="one"))
+    assert world.see_slice(endpoints("a", "shop", one=True, two=True)) == {"one", "two"}
+    assert world.see_slice(endpoints("a", "shop", one=False, two=True)) == {"one"}
+    assert world.pods_by_uid({"one", "unknown"}) == [KEY]
+
+
+def test_a_slice_in_another_namespace_is_another_slice() -> None:
+    world = World()
+    world.see_slice(endpoints("a", "shop", one=True))
+    elsewhere = endpoints("a", "shop", one=False)
+    world.see_slice(replace(elsewhere, metadata=replace(elsewhere.metadata, namespace="other")))
+    assert world.routes(pod(uid="one")) == ("shop",)
+
+
+@pytest.mark.parametrize(
+    ("known", "seen", "kept"),
+    [
+        pytest.param(7, 8, 8, id="a newer one counts"),
+        pytest.param(8, 7, 8, id="an older one does not"),
+        pytest.param(9, 10, 10, id="they are numbers, not texts"),
+        pytest.param(7, 7, 7, id="the same is the same"),
+    ],
+)
+def test_a_watch_that_is_behind_does_not_undo_what_is_known(known: int, seen: int, kept: int) -> None:
+    world = World()
+    for number in (known, seen):
+        world.see_server(version(server(), number))
+        world.see_pod(version(pod(), number))
+        world.see_group(version(group(), number))
+    found = (world.servers[KEY], world.pods[KEY], world.groups["shop", "shop"])
+    assert {thing.metadata.resource_version for thing in found} == {str(kept)}
+
+
+def test_the_end_of_a_pod_is_not_the_end_of_its_successor() -> None:
+    world = World()
+    world.see_pod(version(pod(uid="old"), 1))
+    world.see_pod(version(pod(uid="new"), 2))
+    world.forget_pod(KEY, "old")
+    assert world.pods[KEY].metadata.uid == "new"
+    assert world.pods_by_uid({"old", "new"}) == [KEY]
+    world.forget_pod(KEY, "new")
+    assert world.pods == {}
+    assert world.pods_by_uid({"old", "new"}) == []
+
+
+def test_a_list_forgets_what_went_away_unseen() -> None:
+    shop, world = group(), World()
+    world.see_pod(pod("shop-0"))
+    world.see_pod(pod("shop-1"))
+    world.see_server(server("shop-0", of=shop))
+    world.see_server(server("shop-1", of=shop))
+    world.see_slice(endpoints("a", "shop", **{"pod-shop-0": True, "pod-shop-1": True}))
+    world.replace([server("shop-0", of=shop)], [shop], [pod("shop-0")], [])
+    assert list(world.pods) == [KEY]
+    assert list(world.servers) == [KEY]
+    assert world.routes(pod("shop-0")) == ()
+    assert [s.metadata.name for s in world.members(("shop", "shop"))] == ["shop-0"]
+
+
+def test_the_members_of_a_group_are_the_servers_it_owns() -> None:
+    shop, world = group(), World()
+    world.see_server(server("shop-0", of=shop))
+    world.see_server(server("shop-1"))
+    assert [s.metadata.name for s in world.members(("shop", "shop"))] == ["shop-0"]
+    world.forget_server(("shop", "shop-0"))
+    assert world.members(("shop", "shop")) == []
+
+
+def test_objects_are_read_as_the_api_server_writes_them() -> None:
+    raw = b"""{"metadata": {"name": "shop-0", "namespace": "shop", "uid": "u", "resourceVersion": "12",
+        "labels": {"quiesce.dev/server": "shop-0"}, "unknown": [1]}, "spec": {"nodeName": "n", "volumes": []},
+        "status": {"podIP": "10.1.2.3", "conditions": [{"type": "quiesce.dev/serving", "status": "True"}],
+        "containerStatuses": [{"name": "w", "containerID": "containerd://9", "state": {"running": {}}}]}}"""
+    read = msgspec.json.decode(raw, type=Pod)
+    assert (read.status.pod_ip, read.holds(names.GATE), read.status.container_statuses[0].container_id) == (
+        "10.1.2.3",
+        True,
+        "containerd://9",
+    )
