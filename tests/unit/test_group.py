@@ -95,7 +95,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         ),
         pytest.param(
             look_at_group(ROLL, booting(OLD, 0), booting(OLD, 1), *serving(OLD, 2)),
-            ["shop-0 2", "shop-1 2"],
+            ["shop-1 2", "shop-0 2"],
             id="all that don't serve go at once, and those that do wait",
         ),
         pytest.param(
@@ -125,7 +125,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         ),
         pytest.param(
             look_at_group(group(3, suspend_timeout_seconds=9), *serving(OLD, 0, 1, 2)),
-            ["shop-0 1", "shop-1 1", "shop-2 1"],
+            ["shop-2 1", "shop-1 1", "shop-0 1"],
             id="what is not in the pod's template costs nothing",
         ),
         pytest.param(

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from quiesce.cluster.port import Snapshot
 from quiesce.cluster.world import World
 from quiesce.model import names
 from quiesce.model.objects import Endpoint, EndpointConditions, EndpointSlice, Metadata, Pod, TargetRef
@@ -121,11 +122,26 @@ def test_a_list_forgets_what_went_away_unseen() -> None:
     world.see_server(server("shop-0", of=shop))
     world.see_server(server("shop-1", of=shop))
     world.see_slice(endpoints("a", "shop", **{"pod-shop-0": True, "pod-shop-1": True}))
-    world.replace([server("shop-0", of=shop)], [shop], [pod("shop-0")], [])
+    before = world.known()
+    world.see_all(Snapshot([server("shop-0", of=shop)], [shop], [pod("shop-0")], []), before)
     assert list(world.pods) == [KEY]
     assert list(world.servers) == [KEY]
     assert world.routes(pod("shop-0")) == ()
     assert [s.metadata.name for s in world.members(("shop", "shop"))] == ["shop-0"]
+
+
+def test_a_list_forgets_nothing_that_was_seen_while_it_was_made() -> None:
+    """What a watch told after the list was begun is newer than the list."""
+    world = World()
+    world.see_pod(version(pod("shop-0"), 5))
+    before = world.known()
+    world.see_pod(version(pod("shop-0"), 9))
+    world.see_pod(version(pod("shop-1"), 8))
+    world.see_slice(endpoints("a", "shop", **{"pod-shop-1": True}))
+    world.see_all(Snapshot([], [], [version(pod("shop-0"), 7)], []), before)
+    assert world.pods[KEY].metadata.resource_version == "9"
+    assert "shop-1" in {name for _, name in world.pods}
+    assert world.routes(pod("shop-1")) == ("shop",)
 
 
 def test_the_members_of_a_group_are_the_servers_it_owns() -> None:

@@ -175,10 +175,14 @@ def _step(answer: Answer, number: int) -> Any:
 
 def _each_host(servers: Any) -> list[tuple[Address, dict[str, Any]]]:
     return [
-        ([*UNDERTOW, {"server": server}, {"host": host}], resource or {})
-        for server, described in (servers or {}).items()
-        for host, resource in (described.get("host") or {}).items()
+        ([*UNDERTOW, {"server": server}, {"host": host}], _mapping(resource))
+        for server, described in _mapping(servers).items()
+        for host, resource in _mapping(_mapping(described).get("host")).items()
     ]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _hosts(servers: Any) -> list[Address]:
@@ -186,7 +190,7 @@ def _hosts(servers: Any) -> list[Address]:
 
 
 def _is_shed(servers: Any) -> list[bool]:
-    return [FILTER_NAME in (host.get("filter-ref") or {}) for _, host in _each_host(servers)]
+    return [FILTER_NAME in _mapping(host.get("filter-ref")) for _, host in _each_host(servers)]
 
 
 def _text(answer: Answer) -> str:

@@ -4,13 +4,25 @@ It can lag behind; whoever is about to take something away looks live first, and
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
+import msgspec
+
+from quiesce.cluster.port import Snapshot
 from quiesce.model import names
 from quiesce.model.objects import Endpoint, EndpointSlice, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 
 Key = tuple[str, str]  # namespace, name
+Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, EndpointSlice)
+
+
+class Known(msgspec.Struct, frozen=True):
+    servers: dict[Key, AppServer]
+    groups: dict[Key, ServerGroup]
+    pods: dict[Key, Pod]
+    slices: dict[Key, EndpointSlice]
 
 
 class World:
@@ -20,7 +32,8 @@ class World:
         self.pods: dict[Key, Pod] = {}
         self._pod_keys: dict[str, Key] = {}
         self._members: dict[Key, set[Key]] = defaultdict(set)
-        self._ready: dict[Key, tuple[str, frozenset[str]]] = {}  # slice → its Service, UIDs of its ready pods
+        self._slices: dict[Key, EndpointSlice] = {}
+        self._ready: dict[Key, frozenset[str]] = {}  # slice → UIDs of its ready pods
         self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
 
     def members(self, group: Key) -> list[AppServer]:
@@ -28,25 +41,29 @@ class World:
 
     def routes(self, pod: Pod) -> tuple[str, ...]:
         """The Services whose EndpointSlices have this very pod as ready."""
-        return tuple(sorted({self._ready[key][0] for key in self._routes.get(pod.metadata.uid, ())}))
+        return tuple(sorted({self._slices[key].service for key in self._routes.get(pod.metadata.uid, ())}))
 
-    def replace(
-        self,
-        servers: Iterable[AppServer],
-        groups: Iterable[ServerGroup],
-        pods: Iterable[Pod],
-        slices: Iterable[EndpointSlice],
-    ) -> None:
-        """Start afresh from lists, so that what went away unseen is forgotten."""
-        self.__init__()  # type: ignore[misc]
-        for server in servers:
+    def known(self) -> Known:
+        return Known(dict(self.servers), dict(self.groups), dict(self.pods), dict(self._slices))
+
+    def see_all(self, found: Snapshot, before: Known) -> None:
+        """Take in lists: what was known before they were begun, is not in them and has not changed since, is gone."""
+        for server in found.servers:
             self.see_server(server)
-        for group in groups:
+        for group in found.groups:
             self.see_group(group)
-        for pod in pods:
+        for pod in found.pods:
             self.see_pod(pod)
-        for endpoints in slices:
+        for endpoints in found.slices:
             self.see_slice(endpoints)
+        for key in _gone(before.servers, found.servers, self.servers):
+            self.forget_server(key)
+        for key in _gone(before.groups, found.groups, self.groups):
+            self.forget_group(key)
+        for key in _gone(before.pods, found.pods, self.pods):
+            self.forget_pod(key, before.pods[key].metadata.uid)
+        for key in _gone(before.slices, found.slices, self._slices):
+            self.see_slice(before.slices[key], gone=True)
 
     def see_server(self, server: AppServer) -> None:
         key = _key(server)
@@ -69,12 +86,15 @@ class World:
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
         """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
-        key = (endpoints.metadata.namespace, endpoints.metadata.name)
+        key = _key(endpoints)
+        if not gone and not _is_newer(endpoints, self._slices.get(key)):
+            return set()
         listed: Iterable[Endpoint] = () if gone else endpoints.endpoints or ()
         ready = frozenset(e.target_ref.uid for e in listed if e.target_ref and e.is_ready)
-        _, before = self._ready.pop(key, ("", frozenset()))
+        before = self._ready.pop(key, frozenset())
+        self._slices.pop(key, None)
         if not gone:
-            self._ready[key] = (endpoints.service, ready)
+            self._slices[key], self._ready[key] = endpoints, ready
         for uid in before - ready:
             self._routes[uid].discard(key)
             if not self._routes[uid]:
@@ -114,10 +134,15 @@ def server_of(pod: Pod) -> Key | None:
     return (pod.metadata.namespace, name) if name else None
 
 
-def _key(thing: AppServer | ServerGroup | Pod) -> Key:
+def _gone(before: Mapping[Key, Thing], found: list[Thing], now: Mapping[Key, Thing]) -> list[Key]:
+    listed = {_key(thing) for thing in found}
+    return [key for key, thing in before.items() if key not in listed and now.get(key) is thing]
+
+
+def _key(thing: Thing) -> Key:
     return (thing.metadata.namespace, thing.metadata.name)
 
 
-def _is_newer(seen: AppServer | ServerGroup | Pod, known: AppServer | ServerGroup | Pod | None) -> bool:
+def _is_newer(seen: Thing, known: Thing | None) -> bool:
     """Resource versions of one kind are ordered numbers (KEP-5504), an object's own and its successor's."""
     return known is None or int(seen.metadata.resource_version) >= int(known.metadata.resource_version)

@@ -5,6 +5,7 @@ import msgspec
 from quiesce.admin.port import AdminEndpoint, AdminError
 from quiesce.admin.wildfly import WildFly
 from quiesce.cluster.port import Cluster
+from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure, Report
@@ -59,7 +60,9 @@ class Admins:
             raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
         if not live.status.pod_ip:
             raise AdminError("Unreachable", f"pod {own.name} has no address yet")
-        port = next((p.container_port for c in live.spec.containers for p in c.ports if p.name == admin.port), None)
+        ports = {p.name: p.container_port for c in live.spec.containers for p in c.ports}
+        # A pod can be older than the port's name in the spec.
+        port = ports.get(admin.port) or ports.get(live.metadata.annotations.get(names.ADMIN_PORT, ""))
         if port is None:
             raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
         username, password = await self._credentials(server)

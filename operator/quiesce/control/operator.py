@@ -88,8 +88,9 @@ class Operator:
         return await reconcile(namespace, name)
 
     async def _resync(self) -> None:
+        before = self._world.known()
         found = await self._cluster.everything()
-        self._world.replace(found.servers, found.groups, found.pods, found.slices)
+        self._world.see_all(found, before)
         for server in found.servers:
             self._queue.add(("server", server.metadata.namespace, server.metadata.name))
         for group in found.groups:

@@ -15,12 +15,16 @@ Key = tuple[Literal["server", "group"], str, str]
 Reconcile = Callable[[Key], Awaitable[Seconds | None]]
 
 FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 30.0
 BEAT_SECONDS = 1.0
 # A reconcile does a handful of bounded requests; one that takes longer than this hangs.
 STUCK_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
+
+
+def back_off(count: int, first: Seconds) -> Seconds:
+    """How long to wait after the `count`th failure in a row."""
+    return min(first * 2.0 ** min(count - 1, 10), 30.0)
 
 
 class Queue:
@@ -82,7 +86,7 @@ class Queue:
             self._failures.pop(key, None)
         except Exception as error:
             count = self._failures[key] = self._failures.get(key, 0) + 1
-            wake = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
+            wake = back_off(count, FIRST_RETRY_SECONDS)
             # Trouble with the API server is told in one line; anything else is a fault of ours, and traced.
             trace = None if isinstance(error, ClusterError) else error
             logger.warning("%s %s/%s: %s; again in %g s", *key, error, wake, exc_info=trace)

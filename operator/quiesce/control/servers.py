@@ -10,6 +10,7 @@ from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import publish
+from quiesce.control.queue import back_off
 from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, worth_writing
@@ -21,11 +22,14 @@ from quiesce.model.resources import AppServer
 from quiesce.model.times import Seconds
 
 FIRST_RETRY_SECONDS = 1.0
-LAST_RETRY_SECONDS = 30.0
+SHED_TRIES = 3
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 # An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
+
+# What the API server says of a pod that a ResourceQuota has no room for.
+QUOTA = "exceeded quota"
 
 logger = logging.getLogger(__name__)
 replace = msgspec.structs.replace
@@ -140,7 +144,8 @@ class Servers:
             await self._do(o, act)
         except AdminError as error:
             refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
-            if isinstance(act, acts.Shed) and error.failure.kind in ("Forbidden", "Unexpected"):
+            given_up = error.failure.kind != "Unreachable" or refusal.count >= SHED_TRIES
+            if isinstance(act, acts.Shed) and given_up:
                 # Without it a drain is still right, only kept-alive connections get less warning.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
@@ -155,8 +160,8 @@ class Servers:
     def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
         before = o.notes.refusal
         count = before.count + 1 if before and before.act == act else 1
-        wait = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
-        return Refusal(act=act, reason=reason, message=message, retry_at=self._clock() + wait, count=count)
+        retry_at = self._clock() + back_off(count, FIRST_RETRY_SECONDS)
+        return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count)
 
     async def _do(self, o: Observation, act: Act) -> None:
         server, pod, cluster, world = o.server, o.pod, self._cluster, self._world
@@ -171,7 +176,11 @@ class Servers:
                 self._see_server(server, await cluster.remove_annotation(server, annotation))
             case acts.CheckTemplate(manifest, template_hash), _:
                 trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{server.metadata.name}-check"}}
-                await cluster.create_pod(trial, dry_run=True)
+                try:
+                    await cluster.create_pod(trial, dry_run=True)
+                except ClusterError as error:
+                    if QUOTA not in error.message:  # the old pod leaves before the new one counts
+                        raise
                 key = (server.metadata.namespace, server.metadata.name)
                 self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:

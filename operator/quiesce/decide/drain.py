@@ -46,7 +46,7 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
 def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
     """The account of the drain that ends now; None when none was under way for this container."""
     drain = o.server.status.suspend
-    if drain is None or o.container is None or drain.container_id != o.container.container_id:
+    if drain is None or drain.drained or o.container is None or drain.container_id != o.container.container_id:
         return None
     since = seconds(drain.since) or o.now
     active = o.admin.active_requests if isinstance(o.admin, Report) else None

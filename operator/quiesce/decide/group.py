@@ -84,7 +84,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     if names.RESTART in group.metadata.annotations:
         # Pods carry whole seconds: all that exist now are older than the next one.
         return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=float(int(o.now) + 1))
-    return replace(plan, acts=(*_create(o), *_free(o, wanted, serving), *_surplus(o), *_budgeted(o, wanted, serving)))
+    return replace(plan, acts=(*_create(o), *_updates(o, wanted, serving), *_surplus(o)))
 
 
 def is_serving(member: Member, group: ServerGroup) -> bool:
@@ -144,30 +144,24 @@ def _create(o: GroupObservation) -> list[Act]:
     return [ApplyServer(_manifest(o.group, name, target_spec(None, o.group))) for name in _missing(o)]
 
 
-def _free(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
-    """Changes that take no server out of service: of servers that don't serve, and of all but the pod template."""
+def _updates(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
+    """Servers that are to be otherwise, the last first.
+
+    What takes no server out of service is done at once: changes of servers that don't serve, and of all but the pod
+    template. Servers that serve get a new template only as far as the budget has room.
+    """
+    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
     acts: list[Act] = []
-    for member in wanted:
-        spec = target_spec(member, o.group)
+    for member in reversed(wanted):
+        own, spec = member.server.spec, target_spec(member, o.group)
         if member.name in serving and not member.pod_has(template_hash(spec.template)):
-            own = member.server.spec  # the port's name goes with the template that names it
-            spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
+            if room > 0:
+                room -= 1
+            else:  # the port's name goes with the template that names it
+                spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
     return acts
-
-
-def _budgeted(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
-    """Servers that serve, with a pod template that is not the group's: as many as may be missing, the last first."""
-    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
-    outdated = [
-        (member, spec)
-        for member in reversed(wanted)
-        if member.name in serving
-        and (spec := target_spec(member, o.group)).template != member.server.spec.template
-        and not member.pod_has(template_hash(spec.template))
-    ]
-    return [ApplyServer(_manifest(o.group, member.name, spec)) for member, spec in outdated[: max(room, 0)]]
 
 
 def _surplus(o: GroupObservation) -> list[Act]:

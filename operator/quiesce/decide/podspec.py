@@ -72,6 +72,7 @@ def build_pod(server: AppServer) -> dict[str, Any]:
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),
         names.HOLD_SECONDS: str(hold),
+        names.ADMIN_PORT: server.spec.admin.port,
     }
     return {
         "apiVersion": "v1",

@@ -210,10 +210,14 @@ def _suspend(o: Observation, aim: Aim) -> ServerPlan:
     outcome = take_out(o, aim, stops=False)
     if isinstance(outcome, ServerPlan):
         return outcome
-    done = None if o.server.status.state == "Suspended" else finished(o, outcome)
     message = f"takes no requests: {aim.reason}"
     return ServerPlan(
-        "Suspended", "Suspended", message, drain=record(o, aim), finished=done, wake=SUSPENDED_POLL_SECONDS
+        "Suspended",
+        "Suspended",
+        message,
+        drain=replace(record(o, aim), drained=True),
+        finished=finished(o, outcome),
+        wake=SUSPENDED_POLL_SECONDS,
     )
 
 

@@ -1,7 +1,5 @@
 """What the statuses say: from an observation and the plan that was made of it."""
 
-from datetime import datetime
-
 import msgspec
 
 from quiesce.decide.group import GroupObservation, GroupPlan
@@ -12,7 +10,7 @@ from quiesce.model.objects import Condition, Metadata
 from quiesce.model.plan import Note, ServerPlan
 from quiesce.model.resources import AppServerStatus, ServerGroupStatus, ServerSays
 from quiesce.model.server import Report
-from quiesce.model.times import Seconds, moment
+from quiesce.model.times import Moment, Seconds, moment
 
 replace = msgspec.structs.replace
 
@@ -149,5 +147,5 @@ def _conditions(
     )
 
 
-def _since(before: Condition | None, *, holds: bool) -> datetime | None:
+def _since(before: Condition | None, *, holds: bool) -> Moment | None:
     return before.last_transition_time if before and (before.status == "True") == holds else None

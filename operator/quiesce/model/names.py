@@ -15,6 +15,7 @@ MANAGED = f"{GROUP}/managed"
 SERVER = f"{GROUP}/server"
 SERVER_GROUP = f"{GROUP}/group"
 TEMPLATE_HASH = f"{GROUP}/template-hash"
+ADMIN_PORT = f"{GROUP}/admin-port"
 HOLD_SECONDS = f"{GROUP}/hold-seconds"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 

@@ -45,6 +45,7 @@ class Drain(Narrow, frozen=True):
     suspending_since: datetime | None = None
     deadline: datetime | None = None
     forced: bool = False
+    drained: bool = False  # the server was suspended: what comes after is no drain of its own
     # Services that publish addresses that are not ready: the withdrawal can't be seen in them.
     unconfirmable: tuple[str, ...] = ()
 
@@ -66,7 +67,6 @@ class ServerSays(Narrow, frozen=True):
 class AppServerStatus(Narrow, frozen=True):
     state: State | None = None
     observed_generation: int = 0
-    pod_uid: str = msgspec.field(name="podUID", default="")
     # The container whose gate the operator opened: only such a one has served, and can lose requests.
     served_container_id: str = msgspec.field(name="servedContainerID", default="")
     accepted_suspend: str | None = None

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 Seconds = float
+Moment = datetime
 
 
 def seconds(time: datetime | None) -> Seconds | None:
