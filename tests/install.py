@@ -12,6 +12,8 @@ IMAGE = {"image.repository": "quiesce.local/operator", "image.tag": "dev", "imag
 
 
 def install() -> None:
+    # Helm installs a chart's CRDs once, and never upgrades them.
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PROJECT / "crds"))
     values = [f"--set={key}={value}" for key, value in IMAGE.items()]
     options = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "90s"]
     _helm("upgrade", "--install", RELEASE, str(PROJECT / "charts" / "quiesce"), *options, *values)

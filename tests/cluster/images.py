@@ -24,11 +24,8 @@ BUILDAH = paths.CACHE / "buildah"
 # What the Dockerfile takes from the project.
 COPIES = re.compile(r"^COPY (?!--from)(.*)$", re.MULTILINE)
 WILDFLY_USER = 1000
-# A small heap, and a JVM that is up soon on two busy cores.
-JAVA_OPTS = (
-    "-Xms64m -Xmx256m -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xshare:auto "
-    "-Djava.net.preferIPv4Stack=true -Djava.awt.headless=true"
-)
+# A small heap; otherwise the JVM as it runs by default, as in the images that people have.
+JAVA_OPTS = "-Xms64m -Xmx256m -XX:MaxMetaspaceSize=256m -Djava.net.preferIPv4Stack=true -Djava.awt.headless=true"
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,12 @@ class KubeCluster:
             "reason": reason,
             "lastTransitionTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        patch = {"metadata": {"uid": own.uid}, "status": {"conditions": [condition]}}
+        metadata: dict[str, Any] = {"uid": own.uid}
+        if is_open:
+            # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
+            # otherwise waits for the probe's period.
+            metadata["annotations"] = {names.OPENED_AT: condition["lastTransitionTime"]}
+        patch = {"metadata": metadata, "status": {"conditions": [condition]}}
         return await self._send("PATCH", f"{PODS}/{own.name}/status", own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:

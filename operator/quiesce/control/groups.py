@@ -40,7 +40,9 @@ class Groups:
                 return 0
             observation = self._observe(live)
             plan = decide_group(observation)
-        observation = await self._tell(observation, plan)
+        if not plan.acts or plan.restart_requested_at is not None or observation.refused:
+            # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
+            observation = await self._tell(observation, plan)
         refused: dict[str, str] = {}
         for act in plan.acts:
             await self._try(observation.group, act, refused)

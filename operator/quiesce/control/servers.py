@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,8 @@ from quiesce.model.times import Seconds
 
 FIRST_RETRY_SECONDS = 1.0
 SHED_TRIES = 3
+# For how long the API server's yes to a template is relied on.
+TEMPLATE_TAKEN_SECONDS = 600.0
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 # An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
@@ -46,6 +49,7 @@ class Servers:
         self._clock = clock
         self._instance = instance
         self._notes: dict[tuple[str, str], Notes] = {}
+        self._taken: dict[tuple[str, str], Seconds] = {}  # templates that the API server would take, and since when
         self._written: dict[tuple[str, str], Seconds] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
@@ -175,13 +179,8 @@ class Servers:
             case acts.ConsumeAnnotation(annotation), _:
                 self._see_server(server, await cluster.remove_annotation(server, annotation))
             case acts.CheckTemplate(manifest, template_hash), _:
-                trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{server.metadata.name}-check"}}
-                try:
-                    await cluster.create_pod(trial, dry_run=True)
-                except ClusterError as error:
-                    if QUOTA not in error.message:  # the old pod leaves before the new one counts
-                        raise
                 key = (server.metadata.namespace, server.metadata.name)
+                await self._check_template(*key, manifest, template_hash)
                 self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
@@ -192,6 +191,20 @@ class Servers:
                 await self._look_at_pod(server)
             case _, Pod():
                 await self._ask_server(o, act, pod)
+
+    async def _check_template(self, namespace: str, name: str, manifest: dict[str, Any], template_hash: str) -> None:
+        """Ask once for all servers of a roll."""
+        now = self._clock()
+        self._taken = {key: at for key, at in self._taken.items() if now - at < TEMPLATE_TAKEN_SECONDS}
+        if (namespace, template_hash) in self._taken:
+            return
+        trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{name}-check"}}
+        try:
+            await self._cluster.create_pod(trial, dry_run=True)
+        except ClusterError as error:
+            if QUOTA not in error.message:  # the old pod leaves before the new one counts
+                raise
+        self._taken[namespace, template_hash] = now
 
     async def _ask_server(self, o: Observation, act: Act, pod: Pod) -> None:
         endpoint = await self._admins.endpoint(o.server, pod)

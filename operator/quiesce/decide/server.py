@@ -43,6 +43,7 @@ NEVER_SERVED_GRACE_SECONDS = 2
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 
 BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
+NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe")
 
 
 def decide(o: Observation) -> ServerPlan:
@@ -245,14 +246,11 @@ def _serve(o: Observation) -> ServerPlan:
         return replace(resuming, act=ResumeServer())
     if not gate_open or not o.has_served:
         # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
-        opened = replace(
-            resuming if _ours(o) else BOOTING, drain=None, served_container=container.container_id if container else ""
-        )
+        served = container.container_id if container else ""
+        opened = replace(NOT_READY, served_container=served, finished=_aborted(o))
         return replace(opened, act=SetGate(open=True, reason="ServerRuns"))
     if not pod.holds("Ready"):
-        known = o.server.status.state == "Running"
-        waiting = running if known else BOOTING
-        return replace(waiting, reason="PodNotReady", message="waits for the pod's readiness probe")
+        return replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
     return running
 
 

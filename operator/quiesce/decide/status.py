@@ -46,8 +46,19 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
 
 
 def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
-    """What the server says changes with every look; it is written along with something that matters."""
-    return replace(before, server=after.server, active_requests=after.active_requests) != after
+    """Whether anything has changed that matters.
+
+    What the server says changes with every look, and is written along with the rest; so is the observed generation
+    until the server has settled.
+    """
+    same = replace(before, server=after.server, active_requests=after.active_requests)
+    if after.state not in SETTLED:
+        same = replace(same, observed_generation=after.observed_generation, conditions=_generation_aside(before, after))
+    return same != after
+
+
+def _generation_aside(before: AppServerStatus, after: AppServerStatus) -> tuple[Condition, ...]:
+    return tuple(replace(condition, observed_generation=after.observed_generation) for condition in before.conditions)
 
 
 def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
@@ -88,7 +99,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     )
     return ServerGroupStatus(
         observed_generation=group.metadata.generation,
-        replicas=sum(m.pod is not None for m in o.members),
+        replicas=sum(m.pod is not None or m.server.spec.desired_state != "Stopped" for m in o.members),
         ready_replicas=plan.ready,
         updated_replicas=plan.updated,
         suspended_replicas=plan.suspended,

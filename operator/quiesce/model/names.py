@@ -17,6 +17,7 @@ SERVER_GROUP = f"{GROUP}/group"
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 ADMIN_PORT = f"{GROUP}/admin-port"
 HOLD_SECONDS = f"{GROUP}/hold-seconds"
+OPENED_AT = f"{GROUP}/opened-at"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
 # The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.
