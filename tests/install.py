@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from tests.cluster import images
 from tests.cluster.access import kubeconfig
 from tests.cluster.paths import PROJECT
 from tests.estate import OPERATOR_NAMESPACE, kubectl, wait
@@ -14,7 +15,9 @@ IMAGE = {"image.repository": "quiesce.local/operator", "image.tag": "dev", "imag
 def install() -> None:
     # Helm installs a chart's CRDs once, and never upgrades them.
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PROJECT / "crds"))
-    values = [f"--set={key}={value}" for key, value in IMAGE.items()]
+    (image,) = (archive for archive in images.archives() if images.OPERATOR in archive.references)
+    # The tag stays the same: the stamp makes the Deployment start what was built last.
+    values = [f"--set={key}={value}" for key, value in {**IMAGE, "podAnnotations.build": image.stamp}.items()]
     options = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "90s"]
     _helm("upgrade", "--install", RELEASE, str(PROJECT / "charts" / "quiesce"), *options, *values)
 

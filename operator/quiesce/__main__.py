@@ -19,22 +19,31 @@ async def run(health_port: int) -> None:
     instance = os.environ.get("POD_NAME") or socket.gethostname()
     operator = Operator(cluster, instance)
     health = await serve_health(operator, health_port)
-    stop = asyncio.Event()
-    watches = kopf.operator(
-        registry=registry(operator),
-        settings=settings(),
-        identity=instance,  # type: ignore[arg-type]  # else kopf looks for a user name, which an image need not have
-        clusterwide=True,
-        standalone=True,
-        stop_flag=stop,
-    )
+    loop: asyncio.Task[None] | None = None
     try:
-        # Whichever ends first ends the process: its successor starts from what is in the cluster.
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(operator.run())
-            await watches
-            raise SystemExit(0 if stop.is_set() else 1)
+        await operator.prime()
+        # Before kopf: when it ends, it waits for every task that began after it.
+        loop = asyncio.create_task(operator.run())
+        watches = asyncio.create_task(
+            kopf.operator(
+                registry=registry(operator),
+                settings=settings(),
+                identity=instance,  # type: ignore[arg-type]  # else kopf looks for a user name, which an image need not have
+                clusterwide=True,
+                standalone=True,
+            )
+        )
+        # kopf ends by itself on SIGTERM. Whatever else ends first ends the process with an error, and its successor
+        # starts from what is in the cluster.
+        done, _ = await asyncio.wait({loop, watches}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if loop in done:
+            raise RuntimeError("the loop has ended")
     finally:
+        if loop:
+            loop.cancel()
+            await asyncio.wait({loop})
         await health.cleanup()
         await cluster.close()
 

@@ -17,6 +17,7 @@ from quiesce.model.objects import (
     ManagedFields,
     Metadata,
     OwnerReference,
+    OwnMetadata,
     Pod,
     PodSpec,
     PodStatus,
@@ -36,6 +37,7 @@ from quiesce.model.resources import (
     ServerGroupSpec,
     ServerGroupStatus,
     ServerTemplate,
+    ServerTemplateMetadata,
     Strategy,
 )
 from quiesce.model.server import AdminFailure, Report, SuspendState
@@ -66,17 +68,19 @@ def server(
     finalizers: tuple[str, ...] = (names.FINALIZER,),
     status: AppServerStatus | None = None,
     of: ServerGroup | None = None,
+    labels: dict[str, str] | None = None,
     **changes: Any,
 ) -> AppServer:
     """One that serves, unless `status` says otherwise. `by`: the field manager that set the annotations."""
     fields: dict[str, Any] = {"f:metadata": {"f:annotations": {f"f:{key}": {} for key in annotations or {}}}}
     owner = OwnerReference("ServerGroup", of.metadata.name, of.metadata.uid, controller=True) if of else None
     return AppServer(
-        metadata=Metadata(
+        metadata=OwnMetadata(
             name=name,
             namespace="shop",
             uid=f"uid-{name}",
             generation=1,
+            labels=labels or {},
             annotations=annotations or {},
             finalizers=finalizers,
             deletion_timestamp=moment(NOW) if deleted else None,
@@ -94,6 +98,7 @@ def pod(
     uid: str = "",
     gate: bool = True,
     ready: bool | None = None,
+    unready_for: Seconds | None = None,
     container: str | None = CONTAINER,
     up_for: Seconds = 3600,
     created_at: Seconds = NOW - 3600,
@@ -103,12 +108,16 @@ def pod(
     grace: int = GRACE,
     waiting: Waiting | None = None,
     conditions: tuple[Condition, ...] = (),
+    init: tuple[ContainerStatus, ...] = (),
+    ip: str = "10.0.0.7",
     phase: str = "Running",
     owner_uid: str = "",
 ) -> Pod:
     """The pod of template `of`. `container` None: it does not run; `leaving_for`: since when it is being deleted."""
     running = ContainerState(running=Running(moment(NOW - up_for)))
-    held = {"Ready": gate if ready is None else ready, names.GATE: gate}
+    is_ready = unready_for is None and (gate if ready is None else ready)
+    since = None if unready_for is None else moment(NOW - unready_for)
+    held = (Condition("Ready", str(is_ready), last_transition_time=since), Condition(names.GATE, str(gate)))
     hash_ = template_hash(template() if of is None else of) if template_hash_is is None else template_hash_is
     return Pod(
         metadata=Metadata(
@@ -124,8 +133,9 @@ def pod(
         spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, "management"),)),)),
         status=PodStatus(
             phase=phase,
-            pod_ip="10.0.0.7",
-            conditions=(*(Condition(kind, "True" if holds else "False") for kind, holds in held.items()), *conditions),
+            pod_ip=ip,
+            conditions=(*held, *conditions),
+            init_container_statuses=init,
             container_statuses=(
                 ContainerStatus(
                     "wildfly", container or "", state=running if container else ContainerState(waiting or Waiting())
@@ -148,10 +158,11 @@ def drain(
     suspending_since: Seconds | None = None,
     container: str = CONTAINER,
     forced: bool = False,
+    drained: bool = False,
 ) -> Drain:
     """A drain that is written down."""
     began = None if suspending_since is None else moment(suspending_since)
-    return Drain(scope, moment(since), container, suspending_since=began, forced=forced)
+    return Drain(scope, moment(since), container, suspending_since=began, forced=forced, drained=drained)
 
 
 def status(state: Any, suspend: Drain | None = None, *, served: str = CONTAINER, **changes: Any) -> AppServerStatus:
@@ -195,11 +206,12 @@ def group(
     max_unavailable: int | str = 1,
     desired_state: Any = "Running",
     deleted: bool = False,
+    metadata: ServerTemplateMetadata | None = None,
     **changes: Any,
 ) -> ServerGroup:
     """`changes` go to the spec of its servers."""
     return ServerGroup(
-        metadata=Metadata(
+        metadata=OwnMetadata(
             name="shop",
             namespace="shop",
             uid="uid-shop",
@@ -208,7 +220,7 @@ def group(
             deletion_timestamp=moment(NOW) if deleted else None,
         ),
         spec=ServerGroupSpec(
-            template=ServerTemplate(spec=spec(**changes)),
+            template=ServerTemplate(spec(**changes), metadata or ServerTemplateMetadata()),
             replicas=replicas,
             desired_state=desired_state,
             strategy=Strategy(rolling_update=RollingUpdate(max_unavailable)),
@@ -217,11 +229,28 @@ def group(
     )
 
 
-def member(ordinal: int, of: ServerGroup, at: Pod | str | None = "its pod", **changes: Any) -> Member:
+def applied(of: ServerGroup) -> tuple[dict[str, str], dict[str, str]]:
+    """The labels and annotations that a group gives its servers."""
+    users = of.spec.template.metadata
+    hash_ = template_hash(msgspec.to_builtins(users))
+    labels = {**users.labels, names.SERVER_GROUP: of.metadata.name}
+    return labels, {**users.annotations, names.METADATA_HASH: hash_}
+
+
+def member(
+    ordinal: int,
+    of: ServerGroup,
+    at: Pod | str | None = "its pod",
+    *,
+    annotations: dict[str, str] | None = None,
+    **changes: Any,
+) -> Member:
     """A server of a group that serves; `changes` are those of `server`."""
     name = f"{of.metadata.name}-{ordinal}"
-    return Member(server(name, of=of, **changes), pod(name) if isinstance(at, str) else at)
+    labels, own = applied(of)
+    one = server(name, of=of, labels=labels, annotations={**own, **(annotations or {})}, **changes)
+    return Member(one, pod(name) if isinstance(at, str) else at)
 
 
-def look_at_group(of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset()) -> GroupObservation:
-    return GroupObservation(now=NOW, group=of, members=members, taken=taken)
+def look_at_group(of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset(), now: Seconds = NOW) -> GroupObservation:
+    return GroupObservation(now=now, group=of, members=members, taken=taken)

@@ -25,6 +25,7 @@ from quiesce.model.objects import (
     ContainerStatus,
     Metadata,
     OwnerReference,
+    OwnMetadata,
     Pod,
     PodSpec,
     PodStatus,
@@ -79,6 +80,7 @@ class RunningPod:
     grace: int
     gate: bool = False
     ready: bool = False
+    ready_since: Seconds = 0  # or not ready
     deleted_at: Seconds | None = None
     process: Process | None = None
     shed_survives: bool = False
@@ -93,7 +95,8 @@ class RunningPod:
         process = self.process
         gone_at = None if self.deleted_at is None else moment(self.deleted_at + self.grace)
         state = ContainerState(running=Running(moment(process.started_at))) if process else ContainerState(Waiting())
-        held = {"Ready": self.ready, names.GATE: self.gate}
+        since = moment(float(int(self.ready_since)))
+        ready = Condition("Ready", str(self.ready), last_transition_time=since)
         return Pod(
             metadata=Metadata(
                 name=self.name,
@@ -108,7 +111,7 @@ class RunningPod:
             spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, self.port),)),)),
             status=PodStatus(
                 phase="Running",
-                conditions=tuple(Condition(kind, "True" if holds else "False") for kind, holds in held.items()),
+                conditions=(ready, Condition(names.GATE, str(self.gate))),
                 container_statuses=(ContainerStatus("wildfly", process.container_id if process else "", state=state),),
             ),
         )
@@ -215,7 +218,7 @@ class Simulation:
             number = next(self._numbers)
             pod.process = process = Process(f"containerd://{number}", self.now, shed=pod.shed_survives)
         answers = process is not None and process.runs(self.now) and process.suspend_state == "RUNNING"
-        pod.ready = pod.gate and answers
+        self._set_ready(pod, is_ready=pod.gate and answers)
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
@@ -236,7 +239,8 @@ class Simulation:
         pod = self.pods.get(name)
         if pod:
             pod.shed_survives = shed_survives and pod.process is not None and pod.process.shed
-            pod.process, pod.ready = None, False
+            pod.process = None
+            self._set_ready(pod, is_ready=False)
 
     # Users.
 
@@ -274,7 +278,9 @@ class Simulation:
         if pod.deleted_at is None:
             pod.deleted_at = self.now
             pod.grace = pod.grace if grace is None else grace
-        pod.ready = False
+        elif grace is not None:
+            pod.grace = min(pod.grace, grace)  # a second deletion can only shorten it
+        self._set_ready(pod, is_ready=False)
 
     def delete_server(self, name: str) -> None:
         server = self.servers.get(name)
@@ -343,7 +349,11 @@ class Simulation:
                 self._break(f"{pod.name} is stopped, and the kubelet will restart it")
             case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
                 self._break(f"{pod.name} is stopped while clients can come to it")
-            case plan.DeletePod() if pod.gate and pod.process and o.server.metadata.deletion_timestamp is None:
+            case plan.DeletePod(grace) if grace is not None and o.has_served and not forced:
+                self._break(f"{pod.name} has served, and is given no time to drain")
+            case plan.DeletePod() if (
+                pod.deleted_at is None and pod.gate and pod.process and o.server.metadata.deletion_timestamp is None
+            ):
                 self._break(f"{pod.name} is deleted while it serves")
             case plan.DeletePod() if (
                 pod.process and pod.process.active and not (drain and (forced or self._timed_out(o)))
@@ -371,7 +381,6 @@ class Simulation:
     def _is_up(self, name: str) -> bool:
         """Whether a server serves, and nobody has asked for something else."""
         server, pod = self.servers[name], self.pods.get(name)
-        restart = server.status.restart_requested_at
         return (
             pod is not None
             and pod.deleted_at is None
@@ -381,7 +390,7 @@ class Simulation:
             and server.metadata.deletion_timestamp is None
             and server.status.state == "Running"
             and names.RESTART not in server.metadata.annotations
-            and not (restart and int(pod.created_at) < restart.timestamp())
+            and server.status.restart_pod_uid != pod.uid
             and pod.annotations[names.TEMPLATE_HASH] == template_hash(server.spec.template)
             and aim_of(server, self.group).serve
         )
@@ -479,6 +488,10 @@ class Simulation:
                 pod.process = None
         return False
 
+    def _set_ready(self, pod: RunningPod, *, is_ready: bool) -> None:
+        if pod.ready != is_ready:
+            pod.ready, pod.ready_since = is_ready, self.now
+
     def _create_pod(self, manifest: dict[str, Any]) -> None:
         own, spec = manifest["metadata"], manifest["spec"]
         port = next(p["name"] for p in spec["containers"][0]["ports"] if p["containerPort"] == 9990)
@@ -489,6 +502,7 @@ class Simulation:
             annotations=own["annotations"],
             port=port,
             created_at=self.now,
+            ready_since=self.now,
             grace=spec["terminationGracePeriodSeconds"],
         )
 
@@ -498,10 +512,13 @@ class Simulation:
         known = self.servers.get(name)
         if known:
             generation = known.metadata.generation + (spec != known.spec)
-            metadata = replace(known.metadata, generation=generation, labels=own["labels"])
+            annotations = {**known.metadata.annotations, **own["annotations"]}
+            metadata = replace(
+                known.metadata, generation=generation, labels=own["labels"], annotations=annotations
+            )
             self.servers[name] = replace(known, metadata=metadata, spec=spec)
             return
-        metadata = msgspec.convert({**own, "uid": f"uid-{next(self._numbers)}", "generation": 1}, Metadata)
+        metadata = msgspec.convert({**own, "uid": f"uid-{next(self._numbers)}", "generation": 1}, OwnMetadata)
         self.servers[name] = AppServer(metadata, spec)
 
     def _change_servers(self, **changes: Any) -> None:

@@ -12,7 +12,7 @@ from quiesce.model.objects import Condition
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer
 from quiesce.model.resources import ServerGroup, ServerGroupStatus
 from quiesce.model.times import moment
-from tests.unit.build import NOW, group, look_at_group, member, pod, server, status, template
+from tests.unit.build import NOW, applied, drain, group, look_at_group, member, pod, server, status, template
 
 NEW = template("wildfly:2")
 IMAGES = {template_hash(template(f"wildfly:{number}")): str(number) for number in (1, 2, 3)}
@@ -49,16 +49,21 @@ def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
 
 def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
     at = pod(f"shop-{ordinal}", gate=False, ready=False)
-    return member(ordinal, of, at, annotations={names.SUSPEND: "true"}, status=status("Suspended"), **changes)
+    asked = {names.SUSPEND: "true"}
+    return member(ordinal, of, at, annotations=asked, status=status("Suspended", drain(drained=True)), **changes)
 
 
 def rolled(of: ServerGroup, ordinal: int) -> Member:
     return member(ordinal, of, pod(f"shop-{ordinal}", of=NEW), template=NEW)
 
 
-def draining(of: ServerGroup, ordinal: int) -> Member:
+def given(of: ServerGroup, ordinal: int) -> Member:
     """Its spec is the new one already, its pod is not."""
     return member(ordinal, of, template=NEW)
+
+
+def draining(of: ServerGroup, ordinal: int) -> Member:
+    return member(ordinal, of, template=NEW, status=status("PreSuspend", drain("Rollout")))
 
 
 OLD = group(3)
@@ -75,8 +80,9 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(look_at_group(OLD, *serving(OLD, 0, 1, 2)), [], id="a group that is as it should be rests"),
         pytest.param(look_at_group(ROLL, *serving(OLD, 0, 1, 2)), ["shop-2 2"], id="a roll takes the last first"),
         pytest.param(
-            look_at_group(ROLL, *serving(OLD, 0, 1), draining(OLD, 2)), [], id="and waits while the budget is spent"
+            look_at_group(ROLL, *serving(OLD, 0, 1), given(OLD, 2)), [], id="and waits while the budget is spent"
         ),
+        pytest.param(look_at_group(ROLL, *serving(OLD, 0, 1), draining(OLD, 2)), [], id="until the drain is over"),
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), rolled(OLD, 2)),
             ["shop-1 2"],
@@ -147,25 +153,69 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         ),
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, annotations={names.RESTART: "now"})),
-            ["shop-2 2"],
-            id="one that is to be restarted is replaced only once",
+            [],
+            id="a restart spends the budget from when it is asked for",
         ),
         pytest.param(
             look_at_group(
-                ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("Running", restart_requested_at=moment(NOW)))
+                ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("Running", restart_pod_uid="pod-shop-2"))
+            ),
+            [],
+            id="and when it is written down",
+        ),
+        pytest.param(
+            look_at_group(
+                ROLL,
+                *serving(OLD, 0, 1),
+                member(2, OLD, status=status("PreSuspend", drain("Rollout"), restart_pod_uid="pod-shop-2")),
             ),
             ["shop-2 2"],
-            id="nor is one that is older than its restart counted",
+            id="one that drains for its restart is replaced only once",
+        ),
+        pytest.param(
+            look_at_group(
+                ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("Running", restart_pod_uid="pod-before"))
+            ),
+            ["shop-2 2"],
+            id="a restart of the pod before this one is over",
         ),
         pytest.param(
             look_at_group(ROLL, member(0, OLD, annotations={names.SUSPEND: "true"}), *serving(OLD, 1, 2)),
-            ["shop-0 2"],
-            id="a suspend counts from when it is asked for",
+            [],
+            id="a suspend spends the budget from when it is asked for",
         ),
         pytest.param(
             look_at_group(ROLL, member(0, OLD, status=status("Unknown")), *serving(OLD, 1, 2)),
+            [],
+            id="a server of which nothing is known does not count as serving, and may serve",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, pod("shop-0", unready_for=29.9)), *serving(OLD, 1, 2)),
+            [],
+            id="a slow probe takes no server out: it needs room like the others",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *(member(n, OLD, pod(f"shop-{n}", unready_for=1)) for n in range(3))),
+            [],
+            id="nor do three of them at once",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, pod("shop-0", unready_for=30)), *serving(OLD, 1, 2)),
             ["shop-0 2"],
-            id="a server of which nothing is known does not count as serving",
+            id="one that is not ready for 30 s is out",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, pod("shop-0", ready=False)), *serving(OLD, 1, 2)),
+            [],
+            id="not one whose pod does not say since when",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, pod("shop-0", container="containerd://2")), *serving(OLD, 1, 2)),
+            ["shop-0 2"],
+            id="one whose container is another than the one that served is out",
+        ),
+        pytest.param(
+            look_at_group(ROLL, member(0, OLD, None), *serving(OLD, 1, 2)), ["shop-0 2"], id="one without a pod is out"
         ),
         pytest.param(
             look_at_group(group(1), *serving(OLD, 0, 1, 2)),
@@ -226,16 +276,16 @@ def test_a_port_that_is_renamed_goes_with_the_template_that_names_it() -> None:
 def test_a_restart_is_written_down_and_taken_away_before_anything_else() -> None:
     plan = decide_group(look_at_group(group(3, annotations={names.RESTART: "now"}), *serving(OLD, 0, 1)))
     assert plan.acts == (ConsumeAnnotation(names.RESTART),)
-    assert plan.restart_requested_at == NOW + 1
+    assert plan.restart_requested_at == NOW
 
 
 REQUESTED = group(3, status=ServerGroupStatus(restart_requested_at=moment(NOW)))
 
 
 def stamped(ordinal: int, *, restarted: bool) -> Member:
-    """A member with the stamp of the restart, whose pod is newer or not yet."""
+    """A member with the stamp of the restart, whose pod has it or not yet; when that was made does not count."""
     users = {**template(), "metadata": {"annotations": {names.RESTARTED_AT: moment(NOW).isoformat()}}}
-    at = pod(f"shop-{ordinal}", of=users, created_at=NOW) if restarted else pod(f"shop-{ordinal}")
+    at = pod(f"shop-{ordinal}", of=users) if restarted else pod(f"shop-{ordinal}", created_at=NOW + 9)
     return member(ordinal, REQUESTED, at, template=users)
 
 
@@ -245,7 +295,8 @@ def stamped(ordinal: int, *, restarted: bool) -> Member:
         pytest.param(serving(REQUESTED, 0, 1, 2), ["shop-2 stamped"], id="the last first"),
         pytest.param([*serving(REQUESTED, 0, 1), stamped(2, restarted=False)], [], id="one at a time"),
         pytest.param([*serving(REQUESTED, 0, 1), stamped(2, restarted=True)], ["shop-1 stamped"], id="then the next"),
-        pytest.param([stamped(n, restarted=True) for n in range(3)], [], id="until all are newer"),
+        pytest.param([stamped(n, restarted=True) for n in range(3)], [], id="until all have it"),
+        pytest.param([], ["shop-0 stamped", "shop-1 stamped", "shop-2 stamped"], id="new ones come with it"),
         pytest.param([booting(REQUESTED, 0), *serving(REQUESTED, 1, 2)], ["shop-0 stamped"], id="broken ones first"),
     ],
 )

@@ -390,13 +390,13 @@ def test_removal_and_stop(observation: Observation, state: str, act: Act | None)
 
 
 def test_restart_makes_the_pod_out_of_date_and_takes_the_key_away() -> None:
-    created = pod(created_at=NOW)  # in this very second
-    plan = decide(look(server(annotations={names.RESTART: "true"}), created, now=NOW + 0.7))
-    assert (plan.act, plan.restart_requested_at) == (ConsumeAnnotation(names.RESTART), NOW + 1)
-    asked = server(status=status("Running", restart_requested_at=moment(NOW + 1)))
+    plan = decide(look(server(annotations={names.RESTART: "true"}), pod(uid="pod-1")))
+    assert (plan.act, plan.restart_pod_uid) == (ConsumeAnnotation(names.RESTART), "pod-1")
+    asked = server(status=status("Running", restart_pod_uid="pod-1"))
     checked = Notes(checked_template=template_hash(template()))
-    assert decide(look(asked, created, notes=checked)).state == "PreSuspend"
-    assert decide(look(asked, pod(created_at=NOW + 1), notes=checked)).state == "Running"
+    assert decide(look(asked, pod(uid="pod-1"), notes=checked)).state == "PreSuspend"
+    # Made in the very same second, or by a clock that is behind: it is another pod.
+    assert decide(look(asked, pod(uid="pod-2"), notes=checked)).state == "Running"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_a_request_with_nothing_to_act_on_says_so(observation: Observation, note
     assert isinstance(plan.act, ConsumeAnnotation)
     assert [n.reason for n in plan.notes] == ["NothingToDo"]
     assert note in plan.notes[0].message
-    assert plan.restart_requested_at is None
+    assert plan.restart_pod_uid is None
     assert plan.drain == observation.server.status.suspend
 
 

@@ -7,6 +7,7 @@ from base64 import b64decode
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -78,25 +79,25 @@ class KubeCluster:
         )
 
     async def server(self, namespace: str, name: str) -> AppServer | None:
-        return await self._find(f"{SERVERS}/{name}", namespace, AppServer)
+        return await self._find(_named(SERVERS, name), namespace, AppServer)
 
     async def servers(self, namespace: str, group: str) -> list[AppServer]:
         return await self._list(SERVERS, namespace, f"{names.SERVER_GROUP}={group}", AppServer)
 
     async def group(self, namespace: str, name: str) -> ServerGroup | None:
-        return await self._find(f"{GROUPS}/{name}", namespace, ServerGroup)
+        return await self._find(_named(GROUPS, name), namespace, ServerGroup)
 
     async def pod(self, namespace: str, name: str) -> Pod | None:
-        return await self._find(f"{PODS}/{name}", namespace, Pod)
+        return await self._find(_named(PODS, name), namespace, Pod)
 
     async def pods(self, namespace: str, group: str) -> list[Pod]:
         return await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)
 
     async def service(self, namespace: str, name: str) -> Service | None:
-        return await self._find(f"/api/v1/namespaces/{{namespace}}/services/{name}", namespace, Service)
+        return await self._find(_named("/api/v1/namespaces/{namespace}/services", name), namespace, Service)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
-        secret = await self._find(f"/api/v1/namespaces/{{namespace}}/secrets/{name}", namespace, Secret)
+        secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)
         return None if secret is None else {key: b64decode(value) for key, value in secret.data.items()}
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
@@ -117,27 +118,27 @@ class KubeCluster:
             # otherwise waits for the probe's period.
             metadata["annotations"] = {names.OPENED_AT: condition["lastTransitionTime"]}
         patch = {"metadata": metadata, "status": {"conditions": [condition]}}
-        return await self._send("PATCH", f"{PODS}/{own.name}/status", own.namespace, Pod, patch, content=STRATEGIC)
+        return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        await self._delete(f"{PODS}/{pod.metadata.name}", pod.metadata.namespace, options)
+        await self._delete(_named(PODS, pod.metadata.name), pod.metadata.namespace, options)
 
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer:
         metadata = manifest["metadata"]
-        path = f"{SERVERS}/{metadata['name']}"
+        path = _named(SERVERS, metadata["name"])
         return await self._send("PATCH", path, metadata["namespace"], AppServer, manifest, content=APPLY)
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
-        await self._delete(f"{SERVERS}/{name}", namespace, {"preconditions": {"uid": uid}})
+        await self._delete(_named(SERVERS, name), namespace, {"preconditions": {"uid": uid}})
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         own = server.metadata
         patch = {"metadata": {"resourceVersion": own.resource_version, "finalizers": finalizers}}
         try:
-            return await self._send("PATCH", f"{SERVERS}/{own.name}", own.namespace, AppServer, patch, content=MERGE)
+            return await self._send("PATCH", _named(SERVERS, own.name), own.namespace, AppServer, patch, content=MERGE)
         except ClusterError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -147,7 +148,7 @@ class KubeCluster:
         path = SERVERS if isinstance(owner, AppServer) else GROUPS
         own = owner.metadata
         patch = {"metadata": {"uid": own.uid, "annotations": {annotation: None}}}
-        return await self._send("PATCH", f"{path}/{own.name}", own.namespace, type(owner), patch, content=MERGE)
+        return await self._send("PATCH", _named(path, own.name), own.namespace, type(owner), patch, content=MERGE)
 
     async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer:
         return await self._apply_status(SERVERS, server, status)
@@ -168,7 +169,7 @@ class KubeCluster:
             "status": status,
         }
         return await self._send(
-            "PATCH", f"{path}/{own.name}/status", own.namespace, type(owner), manifest, content=APPLY
+            "PATCH", _named(path, own.name, "status"), own.namespace, type(owner), manifest, content=APPLY
         )
 
     async def _find(self, path: str, namespace: str, kind: type[T]) -> T | None:
@@ -231,6 +232,14 @@ class KubeCluster:
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ClusterError(response.status, _message(raw))
         return msgspec.json.decode(raw, type=kind)
+
+
+def _named(collection: str, name: str, subresource: str = "") -> str:
+    """The path of one object; a name that came from a user must not lead to another."""
+    path = f"{collection}/{quote(name, safe='')}"
+    if name in ("", ".", ".."):
+        raise ClusterError(HTTPStatus.NOT_FOUND, f"{name!r} is not a name")
+    return f"{path}/{subresource}" if subresource else path
 
 
 def _decode(raw: msgspec.Raw, kind: type[T]) -> T | None:

@@ -20,8 +20,8 @@ class ClusterError(Exception):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the object itself is refused: invalid, over a quota, against a policy."""
-        return self.status in (400, 403, 422)
+        """Whether the object itself is refused: invalid, over a quota, against a policy, by a webhook that fails."""
+        return self.status in (400, 403, 422, 500)
 
 
 class Snapshot(msgspec.Struct, frozen=True):

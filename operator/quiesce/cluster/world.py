@@ -89,7 +89,8 @@ class World:
         key = _key(endpoints)
         if not gone and not _is_newer(endpoints, self._slices.get(key)):
             return set()
-        listed: Iterable[Endpoint] = () if gone else endpoints.endpoints or ()
+        # One that belongs to no Service routes nothing.
+        listed: Iterable[Endpoint] = () if gone or not endpoints.service else endpoints.endpoints or ()
         ready = frozenset(e.target_ref.uid for e in listed if e.target_ref and e.is_ready)
         before = self._ready.pop(key, frozenset())
         self._slices.pop(key, None)

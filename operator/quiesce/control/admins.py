@@ -13,6 +13,7 @@ from quiesce.model.server import AdminFailure, Report
 
 class Session(msgspec.Struct, frozen=True):
     pod_uid: str
+    pod_ip: str  # a pod can get another, and another pod this one
     spec: object  # the `admin` part of the spec that it was opened for
     endpoint: AdminEndpoint
 
@@ -36,12 +37,17 @@ class Admins:
     async def endpoint(self, server: AppServer, pod: Pod) -> AdminEndpoint:
         key = (server.metadata.namespace, server.metadata.name)
         session = self._sessions.get(key)
-        if session and session.pod_uid == pod.metadata.uid and session.spec == server.spec.admin:
+        wanted = (pod.metadata.uid, pod.status.pod_ip, server.spec.admin)
+        if session and (session.pod_uid, session.pod_ip, session.spec) == wanted:
             return session.endpoint
         await self.drop(server)
         endpoint = await self._open(server, pod)
-        self._sessions[key] = Session(pod.metadata.uid, server.spec.admin, endpoint)
+        self._sessions[key] = Session(*wanted, endpoint)
         return endpoint
+
+    async def close(self) -> None:
+        for namespace, name in list(self._sessions):
+            await self.forget(namespace, name)
 
     async def drop(self, server: AppServer) -> None:
         await self.forget(server.metadata.namespace, server.metadata.name)
@@ -58,8 +64,8 @@ class Admins:
         owner = live.metadata.owner if live else None
         if live is None or owner is None or live.metadata.uid != pod.metadata.uid or owner.uid != own.uid:
             raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
-        if not live.status.pod_ip:
-            raise AdminError("Unreachable", f"pod {own.name} has no address yet")
+        if not live.status.pod_ip or live.status.pod_ip != pod.status.pod_ip:
+            raise AdminError("Unreachable", f"pod {own.name} has no address yet, or another than was seen before")
         ports = {p.name: p.container_port for c in live.spec.containers for p in c.ports}
         # A pod can be older than the port's name in the spec.
         port = ports.get(admin.port) or ports.get(live.metadata.annotations.get(names.ADMIN_PORT, ""))

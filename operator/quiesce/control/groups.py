@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 
 import msgspec
 
@@ -11,7 +12,7 @@ from quiesce.control.events import publish
 from quiesce.decide.group import GroupObservation, GroupPlan, Member, decide_group
 from quiesce.decide.status import group_events, group_status
 from quiesce.model.plan import DISRUPTIVE, Act, ApplyServer, ConsumeAnnotation, DeleteServer
-from quiesce.model.resources import ServerGroup
+from quiesce.model.resources import AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
@@ -51,6 +52,8 @@ class Groups:
             return 0  # to tell it
         if refused:
             return REFUSED_RETRY_SECONDS
+        if observation.taken and not plan.acts:
+            return REFUSED_RETRY_SECONDS  # nobody tells when such a name is free again
         return 0 if plan.acts else None
 
     async def _try(self, group: ServerGroup, act: Act, refused: dict[str, str]) -> None:
@@ -88,12 +91,20 @@ class Groups:
         self._world.see_group(live)
         found = {server.metadata.name: server for server in await self._cluster.servers(own.namespace, own.name)}
         for known in self._world.members((own.namespace, own.name)):
-            if known.metadata.name not in found:
-                self._world.forget_server((own.namespace, known.metadata.name))
+            if known.metadata.name not in found:  # gone, or without the label
+                server = await self._cluster.server(own.namespace, known.metadata.name)
+                if server:
+                    self._world.see_server(server)
+                else:
+                    self._world.forget_server((own.namespace, known.metadata.name))
         for server in found.values():
             self._world.see_server(server)
-        for pod in await self._cluster.pods(own.namespace, own.name):
+        pods = {pod.metadata.name: pod for pod in await self._cluster.pods(own.namespace, own.name)}
+        for pod in pods.values():
             self._world.see_pod(pod)
+        for name in found.keys() - pods.keys():
+            if gone := self._world.pods.get((own.namespace, name)):
+                self._world.forget_pod((own.namespace, name), gone.metadata.uid)
         return live
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> GroupObservation:
@@ -119,7 +130,11 @@ class Groups:
                     if other:  # an apply would take it over
                         self._world.see_server(other)
                         return
-                self._world.see_server(await self._cluster.apply_server(manifest))
+                applied = await self._cluster.apply_server(manifest)
+                self._world.see_server(applied)
+                if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
+                    message = "somebody else has written into its spec, which is the group's: undo that edit"
+                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
             case DeleteServer(name, uid):
                 await self._cluster.delete_server(namespace, name, uid)
                 server = await self._cluster.server(namespace, name)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from quiesce.cluster.port import Cluster
+from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of, server_of
 from quiesce.control.admins import Admins
 from quiesce.control.groups import Groups
@@ -24,18 +24,25 @@ class Operator:
     def __init__(self, cluster: Cluster, instance: str) -> None:
         self._cluster = cluster
         self._world = World()
-        self._servers = Servers(cluster, self._world, Admins(cluster), time.time, instance)
+        self._admins = Admins(cluster)
+        self._servers = Servers(cluster, self._world, self._admins, time.time, instance)
         self._groups = Groups(cluster, self._world, time.time, instance)
         self._queue = Queue(self._reconcile, time.monotonic)
         self._listed_at: Seconds | None = None
         self.ready = False
 
-    async def run(self) -> None:
+    async def prime(self) -> None:
+        """The first look at everything; nothing is decided before."""
         await self._resync()
         self.ready = True
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._queue.run())
-            tasks.create_task(self._resync_after_lists())
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._queue.run())
+                tasks.create_task(self._resync_after_lists())
+        finally:
+            await self._admins.close()
 
     def stale_for(self) -> Seconds:
         return self._queue.stale_for()
@@ -101,4 +108,8 @@ class Operator:
             await asyncio.sleep(RESYNC_AFTER_SECONDS / 2)
             if self._listed_at is not None and time.monotonic() - self._listed_at >= RESYNC_AFTER_SECONDS:
                 self._listed_at = None
-                await self._resync()
+                try:
+                    await self._resync()
+                except ClusterError as error:
+                    logger.warning("listing anew failed: %s; again soon", error)
+                    self.listed()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -76,6 +77,9 @@ class Servers:
         key = (server.metadata.namespace, server.metadata.name)
         group = self._world.groups.get(group_of(server) or ("", ""))
         pod = self._world.pods.get(key)
+        if pod and (pod.metadata.owner is None or pod.metadata.owner.uid != server.metadata.uid):
+            await self._look_at_pod(server)  # somebody else's: the watch may not show its end
+            pod = self._world.pods.get(key)
         observation = Observation(
             now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
         )
@@ -93,9 +97,12 @@ class Servers:
         routes, drain = self._world.routes(pod), o.server.status.suspend
         if not routes or not drain or o.now - drain.since.timestamp() < SLOW_WITHDRAWAL_SECONDS:
             return routes, ()
-        found = {route: await self._cluster.service(pod.metadata.namespace, route) for route in routes}
-        unconfirmable = tuple(r for r, service in found.items() if service and service.spec.publish_not_ready_addresses)
-        return tuple(route for route in routes if route not in unconfirmable), unconfirmable
+        unconfirmable = set(drain.unconfirmable)
+        for route in set(routes) - unconfirmable:
+            service = await self._cluster.service(pod.metadata.namespace, route)
+            if service and service.spec.publish_not_ready_addresses:
+                unconfirmable.add(route)
+        return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 
     async def _look_live(self, server: AppServer) -> AppServer | None:
         """Read again what a disruptive act depends on; a watch may be behind."""
@@ -153,6 +160,9 @@ class Servers:
                 # Without it a drain is still right, only kept-alive connections get less warning.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
+            if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
+                await self._look_at_pod(o.server)  # there is one that the watch does not show
+                return
             if not error.is_refusal:
                 raise
             refusal = self._refused(o, act, f"{kind}Refused", error.message)

@@ -13,7 +13,7 @@ from quiesce.decide.observation import STOP_RESERVE_SECONDS, Observation
 from quiesce.decide.requests import Aim
 from quiesce.model import names
 from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
-from quiesce.model.resources import Drain, LastDrain, Outcome
+from quiesce.model.resources import Drain, LastDrain, Outcome, State
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
 
@@ -73,8 +73,7 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
             stalled="WithdrawalUnconfirmed" if stalled else "",
             wake=SLOW_POLL_SECONDS,
         )
-    can_shed = isinstance(o.admin, Report) and o.admin.suspend_state == "RUNNING" and not o.admin.sheds_all
-    if can_shed and not o.notes.shed_refused:
+    if _can_shed(o):
         return replace(pre_suspend, act=Shed())
     margin_ends = max(o.notes.confirmed_at, o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
     if o.now < margin_ends:
@@ -92,7 +91,11 @@ def _suspending(o: Observation, drain: Drain, aim: Aim, *, wake: Seconds) -> Ser
     deadline = _deadline(o, drain, aim)
     drain = msgspec.structs.replace(drain, deadline=None if math.isinf(deadline) else moment(deadline))
     message = f"waits for active requests to end, {limit}: {aim.reason}"
-    return ServerPlan("Suspending", "Draining", message, drain=drain, wake=wake)
+    if o.notes.shed_refused:
+        message += f"; kept-alive connections are not told to close: {o.notes.shed_refused}"
+    # One that was suspended stays Suspended in the status as long as nothing says otherwise.
+    state: State = "Suspended" if drain.drained and not isinstance(o.admin, Report) else "Suspending"
+    return ServerPlan(state, "Draining", message, drain=drain, wake=wake)
 
 
 def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
@@ -112,6 +115,9 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         # From here on it is looked at often enough to tell.
         quiet = o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= QUIET_SECONDS
+        in_time = o.now < deadline and not drain.forced and o.has_served
+        if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
+            return replace(waiting, act=Shed())
         if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.has_served:
             return replace(waiting, act=SuspendServer())
         return waiting
@@ -126,6 +132,11 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         message=f"active requests did not end within {aim.timeout} s; the server refuses new ones and waits on",
         wake=SLOW_POLL_SECONDS,
     )
+
+
+def _can_shed(o: Observation) -> bool:
+    can = isinstance(o.admin, Report) and o.admin.suspend_state == "RUNNING" and not o.admin.sheds_all
+    return can and not o.notes.shed_refused
 
 
 def record(o: Observation, aim: Aim) -> Drain:

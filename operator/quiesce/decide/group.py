@@ -15,6 +15,9 @@ from quiesce.model.times import Seconds, seconds
 
 replace = msgspec.structs.replace
 
+# A server whose pod is not ready for so long is out of service; for less it may be a probe that was slow.
+UNREADY_SECONDS = 30
+
 
 class Member(msgspec.Struct, frozen=True):
     server: AppServer
@@ -36,9 +39,21 @@ class Member(msgspec.Struct, frozen=True):
     def pod_has(self, wanted: str) -> bool:
         return self.pod is not None and self.pod.metadata.annotations.get(names.TEMPLATE_HASH) == wanted
 
-    def older_than(self, request: Seconds | None) -> bool:
-        created = seconds(self.pod.metadata.creation_timestamp) if self.pod else None
-        return request is not None and created is not None and created < request
+    @property
+    def is_to_restart(self) -> bool:
+        asked = names.RESTART in self.server.metadata.annotations
+        return asked or (self.pod is not None and self.server.status.restart_pod_uid == self.pod.metadata.uid)
+
+    def is_out(self, now: Seconds) -> bool:
+        """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
+        if self.pod is None or self.pod.metadata.deletion_timestamp or self.server.status.suspend:
+            return True
+        served = self.server.status.served_container_id
+        if not any(status.container_id == served for status in self.pod.status.container_statuses if served):
+            return True
+        ready = self.pod.condition("Ready")
+        since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
+        return since is not None and now - since >= UNREADY_SECONDS
 
 
 class GroupObservation(msgspec.Struct, frozen=True):
@@ -82,8 +97,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     if group.metadata.deletion_timestamp:
         return plan  # the garbage collector deletes the servers; each drains
     if names.RESTART in group.metadata.annotations:
-        # Pods carry whole seconds: all that exist now are older than the next one.
-        return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=float(int(o.now) + 1))
+        return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=o.now)
     return replace(plan, acts=(*_create(o), *_updates(o, wanted, serving), *_surplus(o)))
 
 
@@ -97,32 +111,23 @@ def is_serving(member: Member, group: ServerGroup) -> bool:
         and pod.holds("Ready")
         and pod.holds(names.GATE)
         and server.status.state == "Running"
-        and names.RESTART not in server.metadata.annotations
         and member.pod_is_current
-        and not member.older_than(seconds(server.status.restart_requested_at))
+        and not member.is_to_restart
         and aim_of(server, group).serve
     )
 
 
 def is_updated(member: Member, group: ServerGroup) -> bool:
-    return member.pod_has(template_hash(target_spec(member, group).template)) and not member.older_than(
-        seconds(group.status.restart_requested_at)
-    )
+    return member.pod_has(template_hash(target_spec(group).template))
 
 
-def target_spec(member: Member | None, group: ServerGroup) -> AppServerSpec:
-    """The spec that a server is to have: the group's, with the stamp of the restart that its pod is older than."""
-    spec = group.spec.template.spec
-    if member is None:
-        return spec
-    stamp = _stamp(member.server.spec.template)
-    requested = group.status.restart_requested_at
-    if requested and member.older_than(seconds(requested)):
-        stamp = requested.isoformat()
-    if stamp is None:
+def target_spec(group: ServerGroup) -> AppServerSpec:
+    """The spec that servers are to have: the group's, with the stamp of the last restart in the pod template."""
+    spec, requested = group.spec.template.spec, group.status.restart_requested_at
+    if requested is None:
         return spec
     metadata = spec.template.get("metadata") or {}
-    annotations = {**(metadata.get("annotations") or {}), names.RESTARTED_AT: stamp}
+    annotations = {**(metadata.get("annotations") or {}), names.RESTARTED_AT: requested.isoformat()}
     return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
 
 
@@ -141,20 +146,20 @@ def _missing(o: GroupObservation) -> list[str]:
 
 
 def _create(o: GroupObservation) -> list[Act]:
-    return [ApplyServer(_manifest(o.group, name, target_spec(None, o.group))) for name in _missing(o)]
+    return [ApplyServer(_manifest(o.group, name, target_spec(o.group))) for name in _missing(o)]
 
 
 def _updates(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
     """Servers that are to be otherwise, the last first.
 
-    What takes no server out of service is done at once: changes of servers that don't serve, and of all but the pod
-    template. Servers that serve get a new template only as far as the budget has room.
+    What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
+    template. Other servers get a new template only as far as the budget has room.
     """
     room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
     acts: list[Act] = []
     for member in reversed(wanted):
-        own, spec = member.server.spec, target_spec(member, o.group)
-        if member.name in serving and not member.pod_has(template_hash(spec.template)):
+        own, spec = member.server.spec, target_spec(o.group)
+        if not member.is_out(o.now) and not member.pod_has(template_hash(spec.template)):
             if room > 0:
                 room -= 1
             else:  # the port's name goes with the template that names it
@@ -180,25 +185,32 @@ def _surplus(o: GroupObservation) -> list[Act]:
 
 
 def _differs(member: Member, spec: AppServerSpec, group: ServerGroup) -> bool:
-    template = group.spec.template.metadata
-    metadata = member.server.metadata
+    applied, metadata = _metadata(group), member.server.metadata
     return (
         member.server.spec != spec
-        or not template.labels.items() <= metadata.labels.items()
-        or not template.annotations.items() <= metadata.annotations.items()
+        or not applied["labels"].items() <= metadata.labels.items()
+        or not applied["annotations"].items() <= metadata.annotations.items()
     )
 
 
+def _metadata(group: ServerGroup) -> dict[str, dict[str, str]]:
+    """Labels and annotations of the group's servers; the hash tells when one is no longer among them."""
+    template = group.spec.template.metadata
+    return {
+        "labels": {**template.labels, names.SERVER_GROUP: group.metadata.name},
+        "annotations": {**template.annotations, names.METADATA_HASH: template_hash(msgspec.to_builtins(template))},
+    }
+
+
 def _manifest(group: ServerGroup, name: str, spec: AppServerSpec) -> dict[str, Any]:
-    template, own = group.spec.template.metadata, group.metadata
+    own = group.metadata
     return {
         "apiVersion": names.API_VERSION,
         "kind": "AppServer",
         "metadata": {
             "name": name,
             "namespace": own.namespace,
-            "labels": {**template.labels, names.SERVER_GROUP: own.name},
-            "annotations": dict(template.annotations),
+            **_metadata(group),
             "finalizers": [names.FINALIZER],
             "ownerReferences": [
                 {
@@ -232,9 +244,3 @@ def _stalled(member: Member) -> str:
 def _complaints(group: ServerGroup) -> tuple[Note, ...]:
     _, complaint = accepted_suspend(group.metadata, group.status.accepted_suspend)
     return (complaint,) if complaint else ()
-
-
-def _stamp(template: dict[str, Any]) -> str | None:
-    annotations = (template.get("metadata") or {}).get("annotations") or {}
-    stamp: str | None = annotations.get(names.RESTARTED_AT)
-    return stamp

@@ -87,8 +87,7 @@ class Observation(msgspec.Struct, frozen=True):
             return ""
         if self.pod.metadata.annotations.get(names.TEMPLATE_HASH) != template_hash(self.server.spec.template):
             return "the template has changed"
-        requested, created = self.server.status.restart_requested_at, self.pod.metadata.creation_timestamp
-        if requested and created and created < requested:
+        if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was asked for"
         return ""
 

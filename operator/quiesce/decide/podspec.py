@@ -52,18 +52,29 @@ def build_pod(server: AppServer) -> dict[str, Any]:
 
     Raises BadTemplateError.
     """
+    try:
+        return _build(server)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        if isinstance(error, BadTemplateError):
+            raise
+        raise BadTemplateError(f"spec.template can't be read as a pod template: {error}") from error
+
+
+def _build(server: AppServer) -> dict[str, Any]:
     template = msgspec.json.decode(msgspec.json.encode(server.spec.template), type=dict[str, Any])
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     container = admin_container(spec, server.spec.admin.port)
-    lifecycle = container.setdefault("lifecycle", {})
-    if "preStop" in lifecycle:
+    lifecycle = container["lifecycle"] = container.get("lifecycle") or {}
+    if lifecycle.get("preStop"):
         raise BadTemplateError(
             f"spec.template: container {container.get('name')!r} has a preStop hook of its own; "
             "the operator holds the pod there while it drains: remove it"
         )
     hold = hold_seconds(server)
     lifecycle["preStop"] = {"exec": {"command": ["sh", "-c", f"exec sleep {hold}"]}}
-    spec["terminationGracePeriodSeconds"] = hold + spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+    grace = spec.get("terminationGracePeriodSeconds")
+    grace = DEFAULT_GRACE_SECONDS if grace is None else grace
+    spec["terminationGracePeriodSeconds"] = hold + int(grace)
     gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
     spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
     own = server.metadata

@@ -26,7 +26,7 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import seconds
+from quiesce.model.times import moment, seconds
 
 replace = msgspec.structs.replace
 
@@ -37,8 +37,8 @@ SUSPENDED_POLL_SECONDS = 10.0
 REPEAT_SECONDS = 1.0
 # A server that has not answered for so long since its container started needs somebody to look.
 BOOT_STALLED_SECONDS = 120
-# A pod that never served has nothing to drain and no reason to be held.
-NEVER_SERVED_GRACE_SECONDS = 2
+# For a pod that nothing is gained by holding.
+NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 # What a container waits for in any ordinary start.
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 
@@ -48,7 +48,10 @@ NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness
 
 def decide(o: Observation) -> ServerPlan:
     """What to do now, given the notes that `Observation.measured` brought up to date."""
-    plan = _paced(o, _one_shots(o) or _step(o, aim_of(o.server, o.group)))
+    asked = _one_shots(o)
+    plan = _paced(o, asked) if asked else None
+    if plan is None or plan.act is None:
+        plan = _paced(o, _step(o, aim_of(o.server, o.group)))
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
 
@@ -71,10 +74,12 @@ def _one_shots(o: Observation) -> ServerPlan | None:
     as_it_is = ServerPlan(status.state or "Pending", "Requested", "", drain=status.suspend)
     if names.FORCE in annotations:
         act = ConsumeAnnotation(names.FORCE)
-        if status.suspend is None or status.state == "Suspended":
+        if not o.leaving and (status.suspend is None or status.state == "Suspended"):
             note = Note("NothingToDo", f"{names.FORCE}: no drain is under way", warning=False)
             return replace(as_it_is, reason="ForceRequested", message="no drain to force", act=act, notes=(note,))
-        drain = replace(status.suspend, forced=True)
+        container_id = o.container.container_id if o.container else ""
+        drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
+        drain = replace(drain, forced=True)
         return replace(as_it_is, reason="ForceRequested", message="the drain is cut short", act=act, drain=drain)
     if names.RESTART in annotations:
         act = ConsumeAnnotation(names.RESTART)
@@ -86,7 +91,7 @@ def _one_shots(o: Observation) -> ServerPlan | None:
             reason="RestartRequested",
             message="the pod is to be replaced",
             act=act,
-            restart_requested_at=float(int(o.now) + 1),  # pods carry whole seconds: this one is older in any case
+            restart_pod_uid=o.pod.metadata.uid,
         )
     return None
 
@@ -100,13 +105,14 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
     if not pod.metadata.owner or pod.metadata.owner.uid != server.metadata.uid:
         message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
         if aim.scope == "Removal":
-            return ServerPlan("Stopped", "Removed", "the server has no pod", act=RemoveFinalizer())
+            return _removed(o)
         return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
     if o.leaving:
         return _leave(o, aim)
     if aim.scope == "Removal":
         # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
-        return ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", act=DeletePod())
+        withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
+        return replace(withdrawing, act=DeletePod(_grace(o)))
     if pod.status.phase in ("Succeeded", "Failed"):
         why = pod.status.message or pod.status.reason or f"the pod has {pod.status.phase.lower()}"
         return ServerPlan("Pending", "PodEnded", why, act=DeletePod())
@@ -121,9 +127,14 @@ def _keep(o: Observation, aim: Aim) -> ServerPlan:
     return _serve(o) if aim.serve else _suspend(o, aim)
 
 
+def _removed(o: Observation) -> ServerPlan:
+    held = names.FINALIZER in o.server.metadata.finalizers
+    return ServerPlan("Stopped", "Removed", "the server has no pod", act=RemoveFinalizer() if held else None)
+
+
 def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     if aim.scope == "Removal":
-        return ServerPlan("Stopped", "Removed", "the server has no pod", act=RemoveFinalizer())
+        return _removed(o)
     if not aim.keep:
         return ServerPlan("Stopped", "Stopped", aim.reason)
     try:
@@ -174,8 +185,12 @@ def _stop(o: Observation, aim: Aim) -> ServerPlan:
     outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
     if isinstance(outcome, ServerPlan):
         return outcome
-    grace = None if o.has_served or isinstance(o.admin, Report) else NEVER_SERVED_GRACE_SECONDS
-    return replace(_stopping(o, outcome, aim), act=DeletePod(grace))
+    return replace(_stopping(o, outcome, aim), act=DeletePod(_grace(o)))
+
+
+def _grace(o: Observation) -> int | None:
+    """The pod's own grace period, unless there is nothing to drain and nobody to ask for an end."""
+    return None if o.reachable or isinstance(o.admin, Report) else NOTHING_TO_DRAIN_GRACE_SECONDS
 
 
 def _leave(o: Observation, aim: Aim) -> ServerPlan:
@@ -197,6 +212,10 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
         return outcome
     if isinstance(o.admin, Report):
         return replace(_stopping(o, outcome, aim), act=StopServer())
+    grace = o.pod.metadata.deletion_grace_period_seconds if o.pod else None
+    if (outcome == "Forced" or not o.reachable) and (grace or 0) > NOTHING_TO_DRAIN_GRACE_SECONDS:
+        # Nobody to ask for an end, and nothing to wait for: the kubelet takes a shorter grace period.
+        return replace(_stopping(o, outcome, aim), act=DeletePod(NOTHING_TO_DRAIN_GRACE_SECONDS))
     return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
 
 
@@ -283,12 +302,16 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
     scheduled = pod.condition("PodScheduled")
     if scheduled and scheduled.status == "False":
         return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
-    for container in pod.status.container_statuses:
+    for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         waiting = container.state.waiting
         if waiting and waiting.reason not in ORDINARY_WAITING:
             message = f"container {container.name}: {waiting.message or waiting.reason}"
             return ServerPlan("Pending", waiting.reason, message, stalled=waiting.reason)
-    return BOOTING
+    due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
+    if o.now < due:
+        return replace(BOOTING, wake=due - o.now)
+    message = f"no container has run for {BOOT_STALLED_SECONDS} s since the pod was made: see the pod's Events"
+    return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
 
 
 def _ours(o: Observation) -> Drain | None:

@@ -14,13 +14,13 @@ from quiesce.model.times import Moment, Seconds, moment
 
 replace = msgspec.structs.replace
 
+NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
     before, metadata = o.server.status, o.server.metadata
     report = o.admin if isinstance(o.admin, Report) else None
-    requested = plan.restart_requested_at
     accepted, _ = accepted_suspend(metadata, before.accepted_suspend)
     ready = plan.state == "Running" and o.pod is not None and o.pod.holds("Ready") and o.pod.holds(names.GATE)
     facts = (
@@ -36,7 +36,7 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
         observed_generation=metadata.generation,
         served_container_id=before.served_container_id if plan.served_container is None else plan.served_container,
         accepted_suspend=accepted,
-        restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
+        restart_pod_uid=plan.restart_pod_uid or before.restart_pod_uid,
         server=ServerSays(report.suspend_state, report.server_state) if report else None,
         active_requests=report.active_requests if report else None,
         suspend=plan.drain,
@@ -85,11 +85,11 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
-    waits = f"; waits for {', '.join(plan.waits_for)}" if plan.waits_for else ""
+    waits = f"; waits for {_some(plan.waits_for, ', ')}" if plan.waits_for else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
-    stalls = "; ".join(f"{name}: {message}" for name, message in plan.stalled)
+    stalls = _some(tuple(f"{name}: {message}" for name, message in plan.stalled), "; ")
     facts = (
         ("Ready", plan.ready >= replicas, "AllServe" if plan.ready >= replicas else "SomeDoNotServe", progress),
         ("Progressing", bool(plan.waits_for), _phase(o, plan), progress),
@@ -117,6 +117,11 @@ def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     if phase != known:
         notes.append(Note(phase, f"{plan.updated} of {o.group.spec.replicas} up to date", warning=False))
     return tuple(notes)
+
+
+def _some(things: tuple[str, ...], separator: str) -> str:
+    more = f" and {len(things) - NAMED} more" if len(things) > NAMED else ""
+    return separator.join(things[:NAMED]) + more
 
 
 def _phase(o: GroupObservation, plan: GroupPlan) -> str:

@@ -35,11 +35,16 @@ class Metadata(Narrow, frozen=True):
     annotations: dict[str, str] = {}
     finalizers: tuple[str, ...] = ()
     owner_references: tuple[OwnerReference, ...] = ()
-    managed_fields: tuple[ManagedFields, ...] = ()
 
     @property
     def owner(self) -> OwnerReference | None:
         return next((owner for owner in self.owner_references if owner.controller), None)
+
+
+class OwnMetadata(Metadata, frozen=True):
+    """Of the operator's own kinds: of all others, who wrote what would be most of what is kept."""
+
+    managed_fields: tuple[ManagedFields, ...] = ()
 
     def annotated_by(self, annotation: str) -> str:
         """The field manager that set an annotation; empty when the API server does not say."""
@@ -102,6 +107,7 @@ class PodStatus(Narrow, frozen=True):
     pod_ip: str = msgspec.field(name="podIP", default="")
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(Narrow, frozen=True):

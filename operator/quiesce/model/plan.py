@@ -80,7 +80,7 @@ class DeleteServer(Act, frozen=True):
 
 
 # Before these, the world is looked at live: they take something away that the next look can't give back at once.
-DISRUPTIVE = (SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
+DISRUPTIVE = (RemoveFinalizer, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class ServerPlan(msgspec.Struct, frozen=True):
     drain: Drain | None = None
     finished: LastDrain | None = None
     served_container: str | None = None
-    restart_requested_at: Seconds | None = None
+    restart_pod_uid: str | None = None
     stalled: str = ""  # a reason, when a person or another program has to do something
     drifted: bool = False
     notes: tuple[Note, ...] = ()

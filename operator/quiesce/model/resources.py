@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quiesce.model.objects import Condition, Metadata, Narrow
+from quiesce.model.objects import Condition, Narrow, OwnMetadata
 
 DesiredState = Literal["Running", "Suspended", "Stopped"]
 State = Literal[
@@ -70,7 +70,7 @@ class AppServerStatus(Narrow, frozen=True):
     # The container whose gate the operator opened: only such a one has served, and can lose requests.
     served_container_id: str = msgspec.field(name="servedContainerID", default="")
     accepted_suspend: str | None = None
-    restart_requested_at: datetime | None = None
+    restart_pod_uid: str | None = msgspec.field(name="restartPodUID", default=None)
     server: ServerSays | None = None
     active_requests: int | None = None
     suspend: Drain | None = None
@@ -79,7 +79,7 @@ class AppServerStatus(Narrow, frozen=True):
 
 
 class AppServer(Narrow, frozen=True):
-    metadata: Metadata
+    metadata: OwnMetadata
     spec: AppServerSpec
     status: AppServerStatus = AppServerStatus()
 
@@ -125,6 +125,6 @@ class ServerGroupStatus(Narrow, frozen=True):
 
 
 class ServerGroup(Narrow, frozen=True):
-    metadata: Metadata
+    metadata: OwnMetadata
     spec: ServerGroupSpec
     status: ServerGroupStatus = ServerGroupStatus()

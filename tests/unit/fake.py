@@ -1,0 +1,204 @@
+"""A cluster in memory, for `control`: what is there, what was asked for, and what it refuses."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from quiesce.cluster.port import ClusterError, Own, Snapshot
+from quiesce.model import names
+from quiesce.model.objects import Condition, EndpointSlice, Pod, Service
+from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.server import Report
+from quiesce.model.times import moment
+from tests.unit.build import NOW, report
+
+Key = tuple[str, str]
+T = TypeVar("T", AppServer, ServerGroup, Pod)
+replace = msgspec.structs.replace
+
+
+class FakeCluster:
+    """`refuse`: called with each request and its name; it may raise. `alter`: what somebody else makes of a server."""
+
+    def __init__(self, *things: AppServer | ServerGroup | Pod | Service) -> None:
+        self.asked: list[str] = []
+        self.notes: list[str] = []  # reasons of Events
+        self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
+        self.refuse: Callable[[str, str], None] = lambda _request, _name: None
+        self.alter: Callable[[AppServer], AppServer] = lambda applied: applied
+        self._servers: dict[Key, AppServer] = {}
+        self._groups: dict[Key, ServerGroup] = {}
+        self._pods: dict[Key, Pod] = {}
+        self._services: dict[Key, Service] = {}
+        self._versions = itertools.count(100)
+        for thing in things:
+            self.put(thing)
+
+    def put(self, thing: Any) -> None:
+        kinds: dict[type, dict[Key, Any]] = {
+            AppServer: self._servers,
+            ServerGroup: self._groups,
+            Pod: self._pods,
+            Service: self._services,
+        }
+        kinds[type(thing)][thing.metadata.namespace, thing.metadata.name] = self._newer(thing)
+
+    def take(self, namespace: str, name: str) -> None:
+        """A pod is gone."""
+        del self._pods[namespace, name]
+
+    def count(self, request: str) -> int:
+        return self.asked.count(request)
+
+    async def everything(self) -> Snapshot:
+        self._ask("everything")
+        slices: list[EndpointSlice] = []
+        return Snapshot([*self._servers.values()], [*self._groups.values()], [*self._pods.values()], slices)
+
+    async def server(self, namespace: str, name: str) -> AppServer | None:
+        return self._servers.get((namespace, name))
+
+    async def servers(self, namespace: str, group: str) -> list[AppServer]:
+        return [s for (there, _), s in self._servers.items() if there == namespace and _is_of(s, group)]
+
+    async def group(self, namespace: str, name: str) -> ServerGroup | None:
+        return self._groups.get((namespace, name))
+
+    async def pod(self, namespace: str, name: str) -> Pod | None:
+        self._ask("pod", name)
+        return self._pods.get((namespace, name))
+
+    async def pods(self, namespace: str, group: str) -> list[Pod]:
+        mine = {s.metadata.name for s in await self.servers(namespace, group)}
+        return [p for (there, name), p in self._pods.items() if there == namespace and name in mine]
+
+    async def service(self, namespace: str, name: str) -> Service | None:
+        self._ask("service", name)
+        return self._services.get((namespace, name))
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        self._ask("secret", f"{namespace}/{name}")
+        return self.secrets.get(name)
+
+    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
+        name = manifest["metadata"]["name"]
+        self._ask("check_pod" if dry_run else "create_pod", name)
+        made = msgspec.convert({**manifest, "metadata": {**manifest["metadata"], "uid": f"made-{name}"}}, Pod)
+        if not dry_run:
+            self.put(made)
+        return made
+
+    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
+        self._ask("set_gate", f"{is_open} {reason}")
+        since = moment(now)
+        conditions = tuple(c for c in pod.status.conditions if c.type != names.GATE)
+        gate = Condition(names.GATE, str(is_open), reason, last_transition_time=since)
+        return self._put(replace(pod, status=replace(pod.status, conditions=(*conditions, gate))))
+
+    async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
+        self._ask("delete_pod", pod.metadata.name)
+        grace = 107 if grace_seconds is None else grace_seconds
+        leaving = replace(
+            pod.metadata, deletion_timestamp=moment(NOW + grace), deletion_grace_period_seconds=grace
+        )
+        self.put(replace(pod, metadata=leaving))
+
+    async def apply_server(self, manifest: dict[str, Any]) -> AppServer:
+        own = manifest["metadata"]
+        self._ask("apply_server", own["name"])
+        known = self._servers.get((own["namespace"], own["name"]))
+        made = msgspec.convert({**manifest, "metadata": {"uid": f"uid-{own['name']}", **own}}, AppServer)
+        return self._put(self.alter(replace(made, status=known.status) if known else made))
+
+    async def delete_server(self, namespace: str, name: str, uid: str) -> None:
+        self._ask("delete_server", f"{namespace}/{name} {uid}")
+        del self._servers[namespace, name]
+
+    async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
+        self._ask("set_finalizers", ",".join(finalizers))
+        return self._put(replace(server, metadata=replace(server.metadata, finalizers=tuple(finalizers))))
+
+    async def remove_annotation(self, owner: Own, annotation: str) -> Own:
+        self._ask("remove_annotation", annotation)
+        rest = {key: value for key, value in owner.metadata.annotations.items() if key != annotation}
+        return self._put(replace(owner, metadata=replace(owner.metadata, annotations=rest)))
+
+    async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer:
+        self._ask("server_status")
+        return self._put(replace(server, status=msgspec.convert(status, type(server.status))))
+
+    async def apply_group_status(self, group: ServerGroup, status: dict[str, Any]) -> ServerGroup:
+        self._ask("group_status")
+        return self._put(replace(group, status=msgspec.convert(status, type(group.status))))
+
+    async def create_event(self, event: dict[str, Any]) -> None:
+        self.notes.append(event["reason"])
+
+    def _ask(self, request: str, name: str = "") -> None:
+        self.asked.append(request)
+        self.refuse(request, name)
+
+    def _newer(self, thing: Any) -> Any:
+        version = str(next(self._versions))
+        return replace(thing, metadata=replace(thing.metadata, resource_version=version))
+
+    def _put(self, thing: T) -> T:
+        self.put(thing)
+        kind: Any = {AppServer: self._servers, ServerGroup: self._groups, Pod: self._pods}[type(thing)]
+        put: T = kind[_key(thing)]
+        return put
+
+
+class FakeWildFly:
+    """Takes the place of `WildFly` in `control.admins`."""
+
+    opened: list["FakeWildFly"] = []
+
+    def __init__(self, host: str, port: int, username: str, password: str) -> None:
+        self.address = (host, port)
+        self.credentials = (username, password)
+        self.is_closed = False
+        self.says = report()
+        self.done: list[str] = []
+        FakeWildFly.opened.append(self)
+
+    async def report(self) -> Report:
+        return self.says
+
+    async def shed(self) -> None:
+        self.done.append("shed")
+
+    async def unshed(self) -> None:
+        self.done.append("unshed")
+
+    async def suspend(self) -> None:
+        self.done.append("suspend")
+
+    async def resume(self) -> None:
+        self.done.append("resume")
+
+    async def stop(self) -> None:
+        self.done.append("stop")
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def refusing(request: str, status: int, *those: str) -> Callable[[str, str], None]:
+    """Refuse these requests, for `those` or for all."""
+
+    def refuse(asked: str, name: str) -> None:
+        if asked == request and (not those or name in those):
+            raise ClusterError(status, f"{request} {name} is refused")
+
+    return refuse
+
+
+def _is_of(server: AppServer, group: str) -> bool:
+    return server.metadata.labels.get(names.SERVER_GROUP) == group
+
+
+def _key(thing: Any) -> Key:
+    return (thing.metadata.namespace, thing.metadata.name)

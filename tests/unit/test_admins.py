@@ -1,0 +1,99 @@
+"""Sessions with servers: to whom credentials go, and when another session is opened."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quiesce.admin.port import AdminError
+from quiesce.control.admins import Admins
+from quiesce.model.objects import Pod
+from quiesce.model.resources import SecretRef
+from quiesce.model.server import AdminFailure
+from tests.unit.build import pod, report, server
+from tests.unit.fake import FakeCluster, FakeWildFly
+
+replace = msgspec.structs.replace
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeWildFly]:
+    monkeypatch.setattr("quiesce.control.admins.WildFly", FakeWildFly)
+    monkeypatch.setattr(FakeWildFly, "opened", [])
+    return FakeWildFly.opened
+
+
+async def test_one_pod_has_one_session(opened: list[FakeWildFly]) -> None:
+    cluster = FakeCluster(pod())
+    admins = Admins(cluster)
+    assert await admins.report(server(), pod()) == report()
+    assert await admins.report(server(), pod()) == report()
+    assert [one.address for one in opened] == [("10.0.0.7", 9990)]
+    assert opened[0].credentials == ("u", "p")
+    assert cluster.count("secret") == 1
+
+
+@pytest.mark.parametrize(
+    ("of", "at"),
+    [
+        pytest.param({}, pod(uid="another"), id="another pod, and with the same address"),
+        pytest.param({}, pod(ip="10.0.0.8"), id="another address of the same pod"),
+        pytest.param(
+            {"admin": replace(server().spec.admin, credentials_secret_ref=SecretRef("other"))},
+            pod(),
+            id="other credentials",
+        ),
+    ],
+)
+async def test_another_session_is_opened_for(of: dict[str, Any], at: Pod, opened: list[FakeWildFly]) -> None:
+    cluster = FakeCluster(pod())
+    cluster.secrets["other"] = {"username": b"v", "password": b"w"}
+    admins = Admins(cluster)
+    await admins.report(server(), pod())
+    cluster.put(at)
+    assert await admins.report(server(**of), at) == report()
+    assert [one.is_closed for one in opened] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(None, id="there is none"),
+        pytest.param(pod(uid="another"), id="it is another"),
+        pytest.param(pod(owner_uid="somebody"), id="it is somebody else's"),
+        pytest.param(pod(ip=""), id="it has no address"),
+        pytest.param(pod(ip="10.0.0.8"), id="it has another address by now"),
+    ],
+)
+async def test_credentials_go_nowhere_when_the_live_pod_is_not_the_one_that_was_seen(
+    live: Pod | None, opened: list[FakeWildFly]
+) -> None:
+    cluster = FakeCluster(*([live] if live else []))
+    failure = await Admins(cluster).report(server(), pod())
+    assert isinstance(failure, AdminFailure)
+    assert failure.kind == "Unreachable"
+    assert (opened, cluster.count("secret")) == ([], 0)
+
+
+async def test_wrong_credentials_are_read_again(opened: list[FakeWildFly], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: FakeWildFly) -> None:
+        raise AdminError("Unauthorized", "HTTP 401")
+
+    cluster = FakeCluster(pod())
+    admins = Admins(cluster)
+    with monkeypatch.context() as context:
+        context.setattr(FakeWildFly, "report", refused)
+        failure = await admins.report(server(), pod())
+    assert isinstance(failure, AdminFailure)
+    assert "Secret 'shop-admin'" in failure.message
+    cluster.secrets["shop-admin"] = {"username": b"u", "password": b"new"}
+    assert await admins.report(server(), pod()) == report()
+    assert [(one.credentials[1], one.is_closed) for one in opened] == [("p", True), ("new", False)]
+
+
+async def test_all_sessions_are_closed_in_the_end(opened: list[FakeWildFly]) -> None:
+    admins = Admins(FakeCluster(pod("shop-0"), pod("shop-1")))
+    for name in ("shop-0", "shop-1"):
+        await admins.report(server(name), pod(name))
+    await admins.close()
+    assert [one.is_closed for one in opened] == [True, True]

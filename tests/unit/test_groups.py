@@ -1,0 +1,152 @@
+"""The loop's part for one group: when it looks live, and what it makes of refusals."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quiesce.cluster.world import World
+from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
+from quiesce.model import names
+from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import moment
+from tests.unit.build import NOW, group, member, pod, server, template
+from tests.unit.fake import FakeCluster, refusing
+
+KEY = ("shop", "shop")
+OLD = group(3)
+ROLL = group(3, template=template("wildfly:2"))
+replace = msgspec.structs.replace
+
+
+class Loop:
+    def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
+        self.now = NOW
+        self.cluster, self.world = cluster, World()
+        self.groups = Groups(cluster, self.world, lambda: self.now, "test")
+        for thing in seen:
+            self.see(thing)
+
+    def see(self, thing: Any) -> None:
+        kinds = {AppServer: self.world.see_server, ServerGroup: self.world.see_group}
+        kinds.get(type(thing), self.world.see_pod)(thing)  # type: ignore[operator]
+
+    async def turn(self) -> float | None:
+        return await self.groups.reconcile(*KEY)
+
+    def stalled(self) -> str:
+        conditions = self.world.groups[KEY].status.conditions
+        return next((c.message for c in conditions if c.type == "Stalled" and c.status == "True"), "")
+
+
+def estate(of: ServerGroup, **unready_for: float) -> list[Any]:
+    """A group with its servers and pods as the first template made them."""
+    members = [member(n, OLD, pod(f"shop-{n}", unready_for=unready_for.get(f"shop_{n}"))) for n in range(3)]
+    return [of, *(m.server for m in members), *(m.pod for m in members)]
+
+
+async def test_a_server_that_is_refused_is_told_once_and_keeps_no_other_from_being_made() -> None:
+    cluster = FakeCluster(group(2))
+    cluster.refuse = refusing("apply_server", 422, "shop-0")
+    loop = Loop(cluster, group(2))
+    assert await loop.turn() == 0
+    assert ("shop", "shop-1") in loop.world.servers
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled() == "shop-0: apply_server shop-0 is refused"
+    written = cluster.count("group_status")
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert cluster.count("group_status") == written
+    assert cluster.notes.count("Stalled") <= 1
+    cluster.refuse = refusing("nothing", 422)
+    await loop.turn()
+    assert ("shop", "shop-0") in loop.world.servers
+    await loop.turn()
+    assert loop.stalled() == ""
+
+
+async def test_trouble_with_the_api_server_is_no_refusal() -> None:
+    cluster = FakeCluster(group(1))
+    cluster.refuse = refusing("apply_server", 503)
+    with pytest.raises(Exception, match="is refused"):
+        await Loop(cluster, group(1)).turn()
+
+
+async def test_an_apply_that_comes_to_something_else_is_told() -> None:
+    """Somebody else owns a field that the group does not set: applying it again changes nothing."""
+    cluster = FakeCluster(group(1))
+    cluster.alter = lambda made: replace(made, spec=replace(made.spec, desired_state="Stopped"))
+    loop = Loop(cluster, group(1))
+    assert await loop.turn() == 0
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled().startswith("shop-0: somebody else has written into its spec")
+    cluster.alter = lambda made: made
+    await loop.turn()
+    await loop.turn()
+    assert loop.stalled() == ""
+
+
+async def test_a_name_that_is_taken_is_looked_at_again() -> None:
+    """It was not seen before: an apply would take it over."""
+    cluster = FakeCluster(group(1), server("shop-0"))
+    loop = Loop(cluster, group(1))
+    await loop.turn()
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert cluster.count("apply_server") == 0
+    assert "not this group's" in loop.stalled()
+
+
+async def test_a_live_look_counts_a_server_that_lost_its_label() -> None:
+    things = estate(ROLL)
+    things[1] = replace(things[1], metadata=replace(things[1].metadata, labels={}))
+    cluster, loop = FakeCluster(*things), None
+    loop = Loop(cluster, *things)
+    await loop.turn()
+    assert len(loop.world.members(KEY)) == 3
+
+
+async def test_a_live_look_forgets_a_server_that_is_gone() -> None:
+    things = estate(ROLL)
+    loop = Loop(FakeCluster(*things[:3], *things[4:6]), *things)
+    await loop.turn()
+    # It is made again in the same turn; the roll has room for none while it is away.
+    assert loop.cluster.count("apply_server") == 1
+    assert loop.world.servers["shop", "shop-2"].status.state is None
+
+
+async def test_a_live_look_forgets_a_pod_that_is_gone() -> None:
+    """The watch still shows it as serving: the budget is reckoned without it."""
+    things = estate(ROLL)
+    cluster = FakeCluster(*things)
+    cluster.take("shop", "shop-0")
+    loop = Loop(cluster, *things)
+    await loop.turn()
+    assert ("shop", "shop-0") not in loop.world.pods
+    given = [s.metadata.name for s in loop.world.members(KEY) if s.spec == ROLL.spec.template.spec]
+    assert given == ["shop-0"]
+
+
+async def test_a_restart_is_written_down_before_its_annotation_is_taken_away() -> None:
+    asked = group(3, annotations={names.RESTART: "now"})
+    things = estate(asked)
+    cluster = FakeCluster(*things)
+    loop = Loop(cluster, *things)
+    loop.now = NOW + 0.25
+    await loop.turn()
+    assert cluster.asked == ["group_status", "remove_annotation"]
+    assert loop.world.groups[KEY].status.restart_requested_at == moment(NOW + 0.25)
+    await loop.turn()
+    stamped = [
+        s.metadata.name
+        for s in loop.world.members(KEY)
+        if s.spec.template.get("metadata") == {"annotations": {names.RESTARTED_AT: moment(NOW + 0.25).isoformat()}}
+    ]
+    assert stamped == ["shop-2"]
+
+
+@pytest.mark.xfail(strict=True, reason="nothing wakes a group when a server has been unready for 30 s")
+async def test_a_group_looks_again_when_an_unready_server_comes_to_be_out() -> None:
+    """All of its servers fail their probes, and 5 s later comes the template that mends them."""
+    things = estate(ROLL, shop_0=5, shop_1=5, shop_2=5)
+    wake = await Loop(FakeCluster(*things), *things).turn()
+    assert wake is not None
+    assert wake <= 25

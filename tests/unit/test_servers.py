@@ -1,0 +1,154 @@
+"""The loop's part for one server: when it looks live, and what it makes of refusals."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import pytest
+
+from quiesce.cluster.world import World
+from quiesce.control.admins import Admins
+from quiesce.control.servers import Servers
+from quiesce.model import names
+from quiesce.model.objects import Metadata, Service, ServiceSpec
+from quiesce.model.resources import AppServer
+from tests.unit.build import NOW, drain, pod, report, server, status
+from tests.unit.fake import FakeCluster, FakeWildFly, refusing
+from tests.unit.test_world import endpoints
+
+KEY = ("shop", "shop-0")
+replace = msgspec.structs.replace
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quiesce.control.admins.WildFly", FakeWildFly)
+
+
+class Loop:
+    """Servers, with a clock that is set by hand and a world that knows what it was told."""
+
+    def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
+        self.now = NOW
+        self.cluster, self.world = cluster, World()
+        self.servers = Servers(cluster, self.world, Admins(cluster), lambda: self.now, "test")
+        for thing in seen:
+            see = self.world.see_server if isinstance(thing, AppServer) else self.world.see_pod
+            see(thing)
+
+    async def turn(self) -> float | None:
+        return await self.servers.reconcile(*KEY)
+
+    def said(self) -> AppServer:
+        return self.world.servers[KEY]
+
+
+def new(**changes: Any) -> AppServer:
+    return server(status=status("Starting", served=""), **changes)
+
+
+async def test_a_pod_that_exists_already_is_looked_at() -> None:
+    """The watch has not told of it: without a look, it would be made again and again."""
+    cluster = FakeCluster(new(), pod(gate=False, container=None, created_at=NOW))
+    cluster.refuse = refusing("create_pod", HTTPStatus.CONFLICT)
+    loop = Loop(cluster, new())
+    assert await loop.turn() == 0
+    assert loop.world.pods[KEY].metadata.uid == "pod-shop-0"
+    assert await loop.turn() != 0
+    assert cluster.count("create_pod") == 1
+    assert loop.said().status.state == "Starting"
+
+
+@pytest.mark.parametrize("code", [400, 403, 422, 500])
+async def test_a_refused_pod_is_told_once_and_tried_again_later(code: int) -> None:
+    cluster = FakeCluster(new())
+    cluster.refuse = refusing("create_pod", code)
+    loop = Loop(cluster, new())
+    assert await loop.turn() == 0
+    assert await loop.turn() == pytest.approx(1)
+    assert await loop.turn() == pytest.approx(1)
+    assert cluster.count("create_pod") == 1
+    assert cluster.notes.count("CreatePodRefused") == 1
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "CreatePodRefused"
+    loop.now += 1
+    await loop.turn()
+    assert cluster.count("create_pod") == 2
+    assert await loop.turn() == pytest.approx(2)
+    cluster.refuse = refusing("nothing", code)
+    loop.now += 2
+    await loop.turn()
+    assert loop.world.pods[KEY].metadata.uid == "made-shop-0"
+
+
+async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_show() -> None:
+    leaving = server(deleted=True)
+    cluster = FakeCluster(leaving, pod())
+    loop = Loop(cluster, leaving)
+    await loop.turn()
+    assert cluster.count("set_finalizers") == 0
+    assert cluster.count("delete_pod") == 1
+    loop.world.forget_pod(KEY, "pod-shop-0")
+    cluster.take(*KEY)
+    await loop.turn()
+    assert cluster.count("set_finalizers") == 1
+
+
+async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:
+    """Without our label, no watch tells of it."""
+    cluster = FakeCluster(new())
+    loop = Loop(cluster, new(), pod(owner_uid="somebody"))
+    await loop.turn()
+    assert cluster.count("create_pod") == 1
+
+
+async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_again() -> None:
+    known = replace(drain(since=NOW - 5), unconfirmable=("headless",))
+    one = server(annotations={names.SUSPEND: "true"}, status=status("PreSuspend", known))
+    spec = ServiceSpec(publish_not_ready_addresses=True)
+    cluster = FakeCluster(one, pod(gate=False), Service(Metadata("late", "shop"), spec))
+    loop = Loop(cluster, one, pod(gate=False))
+    loop.world.see_slice(endpoints("a", "headless", **{"pod-shop-0": True}))
+    await loop.turn()
+    assert cluster.count("service") == 0
+    loop.world.see_slice(endpoints("b", "late", **{"pod-shop-0": True}))
+    await loop.turn()
+    assert cluster.count("service") == 1
+    written = loop.said().status.suspend
+    assert written is not None
+    assert written.unconfirmable == ("headless", "late")
+
+
+async def test_what_is_taken_away_is_decided_by_a_live_look() -> None:
+    """The watch has not told yet that the suspend was called off."""
+    asked = server(annotations={names.SUSPEND: "true"})
+    cluster = FakeCluster(server(), pod())
+    loop = Loop(cluster, asked, pod())
+    await loop.turn()
+    assert cluster.count("set_gate") == 0
+    assert loop.said().status.state == "Running"
+
+
+async def test_the_status_is_written_before_the_act() -> None:
+    asked = server(annotations={names.SUSPEND: "true"})
+    cluster = FakeCluster(asked, pod())
+    loop = Loop(cluster, asked, pod())
+    await loop.turn()
+    assert [r for r in cluster.asked if r in ("server_status", "set_gate")] == ["server_status", "set_gate"]
+
+
+async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
+    asked = server(annotations={names.RESTART: "now"})
+    cluster = FakeCluster(asked, pod())
+    loop = Loop(cluster, asked, pod())
+    await loop.turn()
+    assert (loop.said().status.restart_pod_uid, loop.said().metadata.annotations) == ("pod-shop-0", {})
+    loop.now += 1
+    for _ in range(3):
+        await loop.turn()
+    assert loop.said().status.state == "PreSuspend"
+    successor = pod(uid="successor")
+    cluster.put(successor)
+    loop.world.see_pod(replace(successor, metadata=replace(successor.metadata, resource_version="900")))
+    await loop.turn()
+    assert loop.said().status.state in ("Running", "Starting")
+    assert FakeWildFly.opened[-1].says == report()
