@@ -9,7 +9,7 @@ export CLUSTER
 IN_CLUSTER = eval "$$($(PYTHON) -m tests.cluster env)" &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python cluster cluster-down cluster-env images lint unit api e2e demo test
+.PHONY: help setup python cluster cluster-down cluster-env images lint unit api e2e demo bench test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ e2e: cluster ## run the end-to-end tests (ARGS='-k EXPR' for some of them)
 demo: cluster ## watch a rolling restart under load that loses nothing
 	@$(IN_CLUSTER) $(PYTHON) -m tests.demo
 
-test: lint unit ## all checks and tests, on a cluster that is stopped at the end (KEEP=1: goes on running)
+bench: cluster ## measure: annotation to Suspended, the operator's writes for a roll and in a quiet minute
+	@$(IN_CLUSTER) $(PYTHON) -m tests.bench
+
+test: setup lint unit ## all checks and tests, on a cluster that is stopped at the end (KEEP=1: goes on running)
 	@status=0; $(MAKE) --no-print-directory api e2e || status=$$?; \
 	  [ -n "$(KEEP)" ] || $(PYTHON) -m tests.cluster down; exit $$status

@@ -252,5 +252,7 @@ def member(
     return Member(one, pod(name) if isinstance(at, str) else at)
 
 
-def look_at_group(of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset(), now: Seconds = NOW) -> GroupObservation:
+def look_at_group(
+    of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset(), now: Seconds = NOW
+) -> GroupObservation:
     return GroupObservation(now=now, group=of, members=members, taken=taken)

@@ -100,9 +100,7 @@ class FakeCluster:
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         self._ask("delete_pod", pod.metadata.name)
         grace = 107 if grace_seconds is None else grace_seconds
-        leaving = replace(
-            pod.metadata, deletion_timestamp=moment(NOW + grace), deletion_grace_period_seconds=grace
-        )
+        leaving = replace(pod.metadata, deletion_timestamp=moment(NOW + grace), deletion_grace_period_seconds=grace)
         self.put(replace(pod, metadata=leaving))
 
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer:

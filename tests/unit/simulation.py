@@ -513,9 +513,7 @@ class Simulation:
         if known:
             generation = known.metadata.generation + (spec != known.spec)
             annotations = {**known.metadata.annotations, **own["annotations"]}
-            metadata = replace(
-                known.metadata, generation=generation, labels=own["labels"], annotations=annotations
-            )
+            metadata = replace(known.metadata, generation=generation, labels=own["labels"], annotations=annotations)
             self.servers[name] = replace(known, metadata=metadata, spec=spec)
             return
         metadata = msgspec.convert({**own, "uid": f"uid-{next(self._numbers)}", "generation": 1}, OwnMetadata)

@@ -437,3 +437,79 @@ def test_the_account_of_a_drain() -> None:
     finished = decide(look(one, WITHDRAWN, report("SUSPENDED"))).finished
     assert finished is not None
     assert (finished.outcome, finished.duration_seconds, finished.active_requests) == ("Drained", 12.3, 0)
+
+
+def in_suspending(
+    admin: Report | AdminFailure, *, seconds_in: Seconds = 3, value: str = "60", notes: Notes | None = None, **of: Any
+) -> Observation:
+    began = NOW - seconds_in
+    one = suspend(value, "Suspending", drain(since=began - 5, suspending_since=began, **of))
+    return look(one, WITHDRAWN, admin, notes=notes or Notes(confirmed_at=NOW - 9))
+
+
+@pytest.mark.parametrize(
+    ("observation", "act"),
+    [
+        pytest.param(in_suspending(report(active=3)), Shed(), id="the admin endpoint answers again: it is shed then"),
+        pytest.param(
+            in_suspending(report(), notes=Notes(confirmed_at=NOW - 9, quiet_since=NOW - 9)),
+            Shed(),
+            id="first, even when it is quiet",
+        ),
+        pytest.param(in_suspending(shed()), None, id="once"),
+        pytest.param(in_suspending(report("SUSPENDING", active=1)), None, id="only while it serves"),
+        pytest.param(in_suspending(report(active=3), seconds_in=59.9), Shed(), id="as long as there is time"),
+        pytest.param(in_suspending(report(active=3), seconds_in=60), SuspendServer(), id="and not after it"),
+        pytest.param(in_suspending(report(active=3), value="0"), SuspendServer(), id="nor when there was none"),
+        pytest.param(in_suspending(report(active=3), forced=True), SuspendServer(), id="nor when it is forced"),
+        pytest.param(
+            in_suspending(report(active=3), notes=Notes(confirmed_at=NOW - 9, shed_refused="403")),
+            None,
+            id="nor when it was refused",
+        ),
+    ],
+)
+def test_a_shed_that_was_missed_is_made_up_for(observation: Observation, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == ("Suspending", act)
+
+
+def test_a_server_that_never_served_is_suspended_without_a_shed() -> None:
+    one = server(
+        annotations={names.SUSPEND: "true"}, status=status("Suspending", drain(suspending_since=NOW), served="")
+    )
+    assert decide(look(one, WITHDRAWN, report(active=3))).act == SuspendServer()
+
+
+def test_the_message_says_that_connections_are_not_told_to_close() -> None:
+    refused = decide(in_suspending(report(active=3), notes=Notes(confirmed_at=NOW - 9, shed_refused="HTTP 403")))
+    assert "are not told to close: HTTP 403" in refused.message
+    assert "HTTP 403" not in decide(in_suspending(shed())).message
+
+
+UNREACHABLE = AdminFailure("Unreachable", "no answer within 5 s")
+
+
+@pytest.mark.parametrize(
+    ("drained", "admin", "state", "stalled"),
+    [
+        pytest.param(True, UNREACHABLE, "Suspended", "AdminUnreachable", id="one look fails: it stays Suspended"),
+        pytest.param(True, report("SUSPENDED"), "Suspended", "", id="the next tells"),
+        pytest.param(True, report("SUSPENDING", active=1), "Suspending", "DrainTimedOut", id="what it says counts"),
+        pytest.param(False, UNREACHABLE, "Suspending", "AdminUnreachable", id="before the drain was over it is not"),
+    ],
+)
+def test_a_suspended_server_that_gives_no_answer(
+    drained: bool, admin: Report | AdminFailure, state: str, stalled: str
+) -> None:
+    one = suspend("60", "Suspended", drain(since=NOW - 90, suspending_since=NOW - 80, drained=drained))
+    plan = decide(look(one, WITHDRAWN, admin))
+    assert (plan.state, plan.act, plan.stalled) == (state, None, stalled)
+    assert plan.drain is not None
+    assert plan.drain.drained == drained or isinstance(admin, Report)
+
+
+def test_the_end_of_a_drain_is_accounted_once() -> None:
+    one = suspend("60", "Suspended", drain(since=NOW - 90, suspending_since=NOW - 80, drained=True))
+    plan = decide(look(one, WITHDRAWN, report("SUSPENDED")))
+    assert (plan.state, plan.finished) == ("Suspended", None)

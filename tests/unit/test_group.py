@@ -1,16 +1,18 @@
 """A group: which servers there are, and which of them may be replaced now."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from quiesce.decide.group import GroupObservation, Member, decide_group, max_unavailable
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer
-from quiesce.model.resources import ServerGroup, ServerGroupStatus
+from quiesce.model.resources import ServerGroup, ServerGroupStatus, ServerTemplateMetadata
 from quiesce.model.times import moment
 from tests.unit.build import NOW, applied, drain, group, look_at_group, member, pod, server, status, template
 
@@ -153,14 +155,14 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         ),
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, annotations={names.RESTART: "now"})),
-            [],
-            id="a restart spends the budget from when it is asked for",
+            ["shop-2 2"],
+            id="a restart spends the budget from when it is asked for, and takes the template along",
         ),
         pytest.param(
             look_at_group(
                 ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("Running", restart_pod_uid="pod-shop-2"))
             ),
-            [],
+            ["shop-2 2"],
             id="and when it is written down",
         ),
         pytest.param(
@@ -210,7 +212,9 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             id="not one whose pod does not say since when",
         ),
         pytest.param(
-            look_at_group(ROLL, member(0, OLD, pod("shop-0", container="containerd://2")), *serving(OLD, 1, 2)),
+            look_at_group(
+                ROLL, member(0, OLD, pod("shop-0", ready=False, container="containerd://2")), *serving(OLD, 1, 2)
+            ),
             ["shop-0 2"],
             id="one whose container is another than the one that served is out",
         ),
@@ -343,7 +347,7 @@ def test_the_manifest_says_whose_server_it_is() -> None:
     assert [(o["kind"], o["uid"], o["controller"]) for o in own["ownerReferences"]] == [
         ("ServerGroup", "uid-shop", True)
     ]
-    assert names.SUSPEND not in own["annotations"]
+    assert (own["labels"], own["annotations"]) == applied(group(1))
 
 
 def test_a_group_never_copies_its_state_into_its_servers() -> None:
@@ -358,3 +362,69 @@ def test_a_bad_value_on_the_group_is_complained_about() -> None:
 
 def test_members_of_ten_and_more_are_ordered_by_number() -> None:
     assert Member(server("shop-10")).ordinal == 10
+
+
+LABELLED = group(1, metadata=ServerTemplateMetadata({"team": "a", "tier": "web"}, {"note": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("now", "applied_again"),
+    [
+        pytest.param(LABELLED, [], id="the same"),
+        pytest.param(group(1, metadata=ServerTemplateMetadata({"team": "a"}, {"note": "x"})), ["shop-0 1"], id="less"),
+        pytest.param(group(1), ["shop-0 1"], id="none left"),
+        pytest.param(
+            group(1, metadata=ServerTemplateMetadata({"team": "b", "tier": "web"}, {"note": "x"})),
+            ["shop-0 1"],
+            id="another value",
+        ),
+        pytest.param(
+            group(1, metadata=ServerTemplateMetadata({"team": "a", "tier": "web"})), ["shop-0 1"], id="no annotation"
+        ),
+    ],
+)
+def test_labels_and_annotations_are_seen_through_to_their_removal(now: ServerGroup, applied_again: list[str]) -> None:
+    assert told(decide_group(look_at_group(now, member(0, LABELLED))).acts) == applied_again
+
+
+def test_a_label_that_others_took_away_is_given_again_and_what_they_added_is_left() -> None:
+    one = member(0, LABELLED, annotations={"others": "kept"})
+    assert decide_group(look_at_group(LABELLED, one)).acts == ()
+    bare = msgspec.structs.replace(one.server.metadata, labels={})
+    one = Member(msgspec.structs.replace(one.server, metadata=bare), one.pod)
+    assert told(decide_group(look_at_group(LABELLED, one)).acts) == ["shop-0 1"]
+
+
+def test_a_second_restart_stamps_all_again() -> None:
+    again = group(3, status=ServerGroupStatus(restart_requested_at=moment(NOW + 60)))
+    members = [stamped(n, restarted=True) for n in range(3)]
+    plan = decide_group(look_at_group(again, *members))
+    assert (plan.updated, told(plan.acts)) == (0, ["shop-2 stamped"])
+
+
+def test_the_stamp_is_added_to_the_users_own_annotations() -> None:
+    users = {**template(), "metadata": {"labels": {"app": "shop"}, "annotations": {"note": "kept"}}}
+    shop = group(1, template=users, status=ServerGroupStatus(restart_requested_at=moment(NOW)))
+    act = decide_group(look_at_group(shop)).acts[0]
+    assert isinstance(act, ApplyServer)
+    stamp = moment(NOW).isoformat()
+    assert act.manifest["spec"]["template"]["metadata"] == {
+        "labels": {"app": "shop"},
+        "annotations": {"note": "kept", names.RESTARTED_AT: stamp},
+    }
+    assert shop.spec.template.spec.template == users
+
+
+def test_the_crd_takes_the_stamp() -> None:
+    """A rule that keeps users off keys of quiesce.dev would keep a group from restarting its servers."""
+    crd = yaml.safe_load((Path(__file__).parents[2] / "crds" / "appservers.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    annotations = spec["template"]["properties"]["metadata"]["properties"]["annotations"]
+    rules = " ".join(rule["rule"] for rule in annotations.get("x-kubernetes-validations", ()))
+    assert "quiesce.dev/" not in rules or names.RESTARTED_AT in rules
+
+
+def test_a_template_that_was_refused_is_mended_by_another() -> None:
+    """It still serves with its old pod, which is not the one that its spec asks for: it has spent its budget."""
+    mended = group(3, template=template("wildfly:3"))
+    assert told(decide_group(look_at_group(mended, *serving(OLD, 0, 1), given(OLD, 2))).acts) == ["shop-2 3"]

@@ -33,8 +33,10 @@ def test_what_is_no_name_is_not_found(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "refusal"),
-    [(0, False), (400, True), (401, False), (403, True), (404, False), (409, False), (422, True), (429, False)]
-    + [(500, True), (503, False)],
+    [
+        *((refused, True) for refused in (400, 403, 422, 500)),
+        *((other, False) for other in (0, 401, 404, 409, 429, 503)),
+    ],
 )
 def test_which_answers_refuse_the_object_itself(status: int, refusal: bool) -> None:
     assert ClusterError(status, "").is_refusal == refusal

@@ -128,3 +128,70 @@ def test_the_order_of_keys_does_not_change_the_hash() -> None:
     assert template_hash({"spec": dict(reversed(users["spec"]["containers"][0].items()))}) == template_hash(
         {"spec": users["spec"]["containers"][0]}
     )
+
+
+def written(part: str, value: Any) -> dict[str, Any]:
+    """The template with one of its parts as somebody wrote it."""
+    users = template()
+    match part:
+        case "metadata" | "spec":
+            users[part] = value
+        case "lifecycle" | "ports" | "name":
+            users["spec"]["containers"][0][part] = value
+        case "labels" | "annotations":
+            users["metadata"] = {part: value}
+        case "port":
+            users["spec"]["containers"][0]["ports"].insert(0, value)
+        case _:
+            users["spec"][part] = value
+    return users
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        pytest.param("spec", "wildfly:1", id="a spec that is a text"),
+        pytest.param("containers", {"wildfly": {}}, id="containers by name"),
+        pytest.param("containers", ["wildfly"], id="a container that is a text"),
+        pytest.param("containers", 3, id="containers that are a number"),
+        pytest.param("ports", 9990, id="ports that are a number"),
+        pytest.param("port", "http", id="a port that is a text"),
+        pytest.param("lifecycle", "none", id="a lifecycle that is a text"),
+        pytest.param("lifecycle", ["preStop"], id="a lifecycle that is a list"),
+        pytest.param("terminationGracePeriodSeconds", "soon", id="a grace period that is a text"),
+        pytest.param("terminationGracePeriodSeconds", [5], id="a grace period that is a list"),
+        pytest.param("readinessGates", ["example.com/warm"], id="a gate that is a text"),
+        pytest.param("readinessGates", 1, id="gates that are a number"),
+        pytest.param("metadata", "shop", id="metadata that are a text"),
+        pytest.param("labels", "app=shop", id="labels that are a text"),
+        pytest.param("annotations", 7, id="annotations that are a number"),
+    ],
+)
+def test_a_template_of_the_wrong_types_is_refused_and_breaks_nothing(part: str, value: Any) -> None:
+    with pytest.raises(BadTemplateError, match=r"spec\.template"):
+        build_pod(server(template=written(part, value)))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("lifecycle", None),
+        ("lifecycle", {"preStop": None}),
+        ("terminationGracePeriodSeconds", None),
+        ("readinessGates", None),
+        ("metadata", None),
+        ("labels", None),
+        ("annotations", None),
+    ],
+)
+def test_null_is_as_good_as_absent(part: str, value: Any) -> None:
+    made = build_pod(server(template=written(part, value)))
+    assert "preStop" in container(made)["lifecycle"]
+    assert container(made)["lifecycle"]["preStop"] is not None
+    assert made["spec"]["terminationGracePeriodSeconds"] == 77 + 30
+    assert made["spec"]["readinessGates"] == [{"conditionType": names.GATE}]
+
+
+def test_a_grace_period_of_none_at_all_is_kept() -> None:
+    made = build_pod(server(template=template(terminationGracePeriodSeconds=0)))
+    assert made["spec"]["terminationGracePeriodSeconds"] == 77

@@ -224,3 +224,25 @@ def test_a_simulation_can_fail() -> None:
     assert simulation.all_serve()
     simulation.container_ends("shop-0")
     assert not simulation.all_serve()
+
+
+def test_a_refused_template_is_mended_by_another() -> None:
+    simulation = Simulation.of()
+    simulation.change_template(REFUSED)
+    simulation.settle()
+    simulation.change_template("wildfly:2")
+    simulation.settle()
+    assert all(simulation.is_of(pod, "wildfly:2") for pod in simulation.pods.values()), simulation.story()
+
+
+def test_a_group_that_serves_nothing_is_mended_at_once() -> None:
+    """All of its servers are in a crash loop: a budget would keep them there."""
+    simulation = Simulation.of()
+    simulation.change_template("wildfly:2")
+    for name in list(simulation.pods):
+        simulation.container_ends(name)
+        simulation.operate_on_server(name)
+    simulation.tick(31)
+    simulation.operate_on_group()
+    given = [one.spec.template for one in simulation.servers.values()]
+    assert given == [template("wildfly:2")] * 3

@@ -8,7 +8,7 @@ from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import build_pod, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
-from quiesce.model.objects import Condition, Waiting
+from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Waiting
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -19,11 +19,11 @@ from quiesce.model.plan import (
     RemoveFinalizer,
     ResumeServer,
     SetGate,
+    StopServer,
     Unshed,
 )
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure
-from quiesce.model.times import moment
 from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
 
 UNREACHABLE = AdminFailure("Unreachable", "connection refused")
@@ -39,7 +39,11 @@ def new(**changes: Any) -> AppServer:
 
 
 def waiting(reason: str, message: str = "") -> Any:
-    return pod(gate=False, container=None, waiting=Waiting(reason, message))
+    return pod(gate=False, container=None, waiting=Waiting(reason, message), created_at=NOW - 119)
+
+
+def init(reason: str) -> ContainerStatus:
+    return ContainerStatus("migrate", state=ContainerState(Waiting(reason)))
 
 
 BOOTS = pod(gate=False, container=CONTAINER, up_for=5)
@@ -54,6 +58,27 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         ),
         pytest.param(look(new(), None), "Starting", CreatePod(build_pod(new())), "", id="no pod: it is created"),
         pytest.param(look(new(), waiting("ContainerCreating")), "Starting", None, "", id="its container is created"),
+        pytest.param(
+            look(new(), pod(gate=False, container=None, created_at=NOW - 120)),
+            "Pending",
+            None,
+            "ContainerNotRunning",
+            id="for 2 minutes; then somebody has to look",
+        ),
+        pytest.param(
+            look(new(), pod(gate=False, container=None, created_at=NOW - 1, init=(init("ImagePullBackOff"),))),
+            "Pending",
+            None,
+            "ImagePullBackOff",
+            id="an init container's image can't be pulled",
+        ),
+        pytest.param(
+            look(new(), pod(gate=False, container=None, created_at=NOW - 1, init=(init("PodInitializing"),))),
+            "Starting",
+            None,
+            "",
+            id="an init container that waits for its turn",
+        ),
         pytest.param(look(new(), BOOTS, UNREACHABLE), "Starting", None, "", id="it does not answer yet"),
         pytest.param(look(new(), BOOTS, report(runs=False)), "Starting", None, "", id="it says that it starts"),
         pytest.param(look(new(), BOOTS), "Starting", OPEN, "", id="it runs: the gate opens"),
@@ -187,7 +212,7 @@ OURS = drain(suspending_since=NOW - 5)
             look(server(), RESTARTED, UNREACHABLE), "Starting", CLOSE, id="a restart in place closes the gate first"
         ),
         pytest.param(
-            look(server(), pod(container=None, ready=False), None),
+            look(server(), pod(container=None, ready=False, created_at=NOW - 119), None),
             "Starting",
             CLOSE,
             id="and so does a container that ended",
@@ -358,6 +383,30 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
         pytest.param(look(server(deleted=True)), "PreSuspend", DeletePod(), id="removal deletes the pod, which drains"),
         pytest.param(look(server(deleted=True), None), "Stopped", RemoveFinalizer(), id="and lets go when it is gone"),
         pytest.param(
+            look(server(deleted=True, finalizers=("example.com/backup",)), None),
+            "Stopped",
+            None,
+            id="once: what others hold it for is theirs",
+        ),
+        pytest.param(
+            look(server(deleted=True, status=status("Starting", served="")), waiting("CrashLoopBackOff"), None),
+            "PreSuspend",
+            DeletePod(2),
+            id="removal of what never served is not held",
+        ),
+        pytest.param(
+            look(server(deleted=True, status=status("Starting", served="")), BOOTS, report(runs=False)),
+            "PreSuspend",
+            DeletePod(),
+            id="removal of what can be asked to end takes no grace away",
+        ),
+        pytest.param(
+            look(server(deleted=True), pod(), UNREACHABLE),
+            "PreSuspend",
+            DeletePod(),
+            id="nor of what has served and can't be asked",
+        ),
+        pytest.param(
             look(server(deleted=True), pod(owner_uid="somebody")),
             "Stopped",
             RemoveFinalizer(),
@@ -481,3 +530,84 @@ def test_notes_of_one_container_do_not_count_for_the_next() -> None:
     )
     o = Observation(NOW, server(), pod=pod(), admin=report(active=2), routes=("shop",), notes=notes).measured()
     assert o.notes == Notes(container_id=CONTAINER)
+
+
+def test_a_container_that_is_awaited_is_looked_at_when_it_is_overdue() -> None:
+    assert decide(look(new(), waiting("ContainerCreating"))).wake == pytest.approx(1)
+
+
+def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_never_ran() -> None:
+    plan = decide(look(server(), pod(container=None, ready=False, created_at=NOW - 3600), None))
+    assert (plan.state, plan.stalled) == ("Starting", "")
+
+
+RESTART = ConsumeAnnotation(names.RESTART)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        pytest.param(Notes(acted=RESTART, acted_at=NOW - 0.1), id="it was just done, and the watch is behind"),
+        pytest.param(
+            Notes(refusal=Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW + 9)), id="it is refused"
+        ),
+    ],
+)
+def test_a_request_that_can_not_be_taken_away_yet_holds_nothing_up(notes: Notes) -> None:
+    both = {names.RESTART: "now", names.SUSPEND: "true"}
+    plan = decide(look(server(annotations=both), notes=notes))
+    assert (plan.state, plan.act) == ("PreSuspend", SetGate(open=False, reason="Server"))
+
+
+def test_and_is_taken_away_when_it_can_be() -> None:
+    both = {names.RESTART: "now", names.SUSPEND: "true"}
+    notes = Notes(refusal=Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW))
+    assert decide(look(server(annotations=both), notes=notes)).act == RESTART
+
+
+def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_written_down() -> None:
+    one = server(annotations={names.FORCE: "now"})
+    plan = decide(look(one, pod(leaving_for=1), report(active=1), routes=("shop",)))
+    assert (plan.act, plan.notes) == (ConsumeAnnotation(names.FORCE), ())
+    assert plan.drain is not None
+    assert (plan.drain.forced, plan.drain.scope, plan.drain.container_id) == (True, "Deletion", CONTAINER)
+    written = server(status=status("Running", plan.drain))
+    after = decide(look(written, pod(leaving_for=1), report(active=1), routes=("shop",)))
+    assert (after.state, after.act) == ("Stopping", StopServer())
+
+
+def test_force_acts_on_a_suspended_server_that_leaves() -> None:
+    one = server(annotations={names.FORCE: "now", names.SUSPEND: "true"}, status=status("Suspended", OURS))
+    plan = decide(look(one, pod(gate=False, leaving_for=1), UNAUTHORIZED))
+    assert plan.notes == ()
+    assert plan.drain is not None
+    assert plan.drain.forced
+
+
+FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=NOW - 1, forced=True)))
+
+
+@pytest.mark.parametrize(
+    ("observation", "act"),
+    [
+        pytest.param(
+            look(new(), pod(leaving_for=1, gate=False), UNREACHABLE), DeletePod(2), id="nothing to drain, nobody to ask"
+        ),
+        pytest.param(look(new(), pod(leaving_for=1, gate=False, grace=2), UNREACHABLE), None, id="once"),
+        pytest.param(look(new(), pod(leaving_for=1, gate=False), report()), StopServer(), id="one that can be asked"),
+        pytest.param(look(FORCED, pod(leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and nobody to ask"),
+        pytest.param(look(FORCED, pod(leaving_for=1, grace=2), UNREACHABLE), None, id="once as well"),
+        pytest.param(
+            look(server(status=status("Suspending", OURS)), pod(leaving_for=1), UNREACHABLE),
+            None,
+            id="what has served may have work still, whoever can be asked",
+        ),
+        pytest.param(
+            look(server(status=status("Suspending", OURS)), pod(leaving_for=73), UNREACHABLE),
+            None,
+            id="until the hold is over",
+        ),
+    ],
+)
+def test_a_leaving_pod_is_not_held_for_nothing(observation: Observation, act: Act | None) -> None:
+    assert decide(observation).act == act

@@ -10,6 +10,7 @@ from quiesce.decide.observation import Observation
 from quiesce.decide.server import decide
 from quiesce.decide.status import group_events, group_status, server_events, server_status, worth_writing
 from quiesce.model import names
+from quiesce.model.objects import Condition
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
 from quiesce.model.server import AdminFailure
 from quiesce.model.times import moment
@@ -226,3 +227,27 @@ def test_a_group_of_none_writes_its_zeros() -> None:
     written = msgspec.to_builtins(group_told(group(0)))
     assert written["replicas"] == 0
     assert written["readyReplicas"] == 0
+
+
+def test_a_restart_is_written_down_and_kept() -> None:
+    asked = server(annotations={names.RESTART: "now"})
+    written = told(look(asked, pod(uid="pod-1")))
+    assert written.restart_pod_uid == "pod-1"
+    assert msgspec.to_builtins(written)["restartPodUID"] == "pod-1"
+    assert told(look(server(status=written), pod(uid="pod-2"))).restart_pod_uid == "pod-1"
+
+
+@pytest.mark.parametrize(
+    ("count", "progress", "stalled"),
+    [
+        pytest.param(5, "shop-0, shop-1, shop-2, shop-3, shop-4", 5, id="five are named"),
+        pytest.param(8, "shop-0, shop-1, shop-2, shop-3, shop-4 and 3 more", 5, id="of eight, five"),
+    ],
+)
+def test_a_message_names_five_servers_at_most(count: int, progress: str, stalled: int) -> None:
+    shop = group(count)
+    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    written = group_told(shop, *(member(n, shop, None, status=helpless) for n in range(count)))
+    assert condition(written, "Progressing").message.endswith(f"waits for {progress}")
+    assert condition(written, "Stalled").message.count("no such image") == stalled
+    assert condition(written, "Stalled").message.endswith(" and 3 more") == (count > 5)

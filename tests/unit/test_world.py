@@ -9,6 +9,7 @@ from quiesce.cluster.port import Snapshot
 from quiesce.cluster.world import World
 from quiesce.model import names
 from quiesce.model.objects import Endpoint, EndpointConditions, EndpointSlice, Metadata, Pod, TargetRef
+from quiesce.model.resources import AppServer, ServerGroup
 from tests.unit.build import group, pod, server
 
 KEY = ("shop", "shop-0")
@@ -50,6 +51,8 @@ def endpoints(name: str, service: str, **ready: bool | None) -> EndpointSlice:
             id="still in the other slice",
         ),
         pytest.param([EndpointSlice(Metadata("a", "shop"))], (), id="a slice without endpoints"),
+        pytest.param([endpoints("a", "", one=True)], (), id="a slice of no Service"),
+        pytest.param([endpoints("a", "shop", one=True), endpoints("a", "", one=True)], (), id="that left its Service"),
     ],
 )
 def test_routes_are_the_services_that_have_the_pod_as_ready(
@@ -164,3 +167,19 @@ def test_objects_are_read_as_the_api_server_writes_them() -> None:
         True,
         "containerd://9",
     )
+
+
+FIELDS = b"""[{"manager": "kubectl-annotate", "fieldsV1": {"f:metadata": {"f:annotations": {"f:a": {}}}}}]"""
+
+
+@pytest.mark.parametrize("kind", [AppServer, ServerGroup])
+def test_of_its_own_kinds_the_operator_reads_who_wrote_what(kind: Any) -> None:
+    own = b'{"metadata": {"name": "shop", "managedFields": %s}, "spec": %s}'
+    spec = msgspec.json.encode((server() if kind is AppServer else group()).spec)
+    read = msgspec.json.decode(own % (FIELDS, spec), type=kind)
+    assert (read.metadata.annotated_by("a"), read.metadata.annotated_by("b")) == ("kubectl-annotate", "")
+
+
+def test_of_others_it_does_not() -> None:
+    read = msgspec.json.decode(b'{"metadata": {"name": "shop-0", "managedFields": %s}}' % FIELDS, type=Pod)
+    assert not hasattr(read.metadata, "managed_fields")

@@ -54,7 +54,7 @@ class Groups:
             return REFUSED_RETRY_SECONDS
         if observation.taken and not plan.acts:
             return REFUSED_RETRY_SECONDS  # nobody tells when such a name is free again
-        return 0 if plan.acts else None
+        return 0 if plan.acts else plan.wake
 
     async def _try(self, group: ServerGroup, act: Act, refused: dict[str, str]) -> None:
         """An AppServer that the API server does not take must not keep the others from being made."""

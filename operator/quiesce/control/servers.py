@@ -161,9 +161,8 @@ class Servers:
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
             if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_pod(o.server)  # there is one that the watch does not show
-                return
-            if not error.is_refusal:
+                await self._look_at_pod(o.server)  # there may be one that the watch does not show
+            elif not error.is_refusal:
                 raise
             refusal = self._refused(o, act, f"{kind}Refused", error.message)
         self._notes[key] = replace(

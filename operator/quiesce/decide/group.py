@@ -51,9 +51,12 @@ class Member(msgspec.Struct, frozen=True):
         served = self.server.status.served_container_id
         if not any(status.container_id == served for status in self.pod.status.container_statuses if served):
             return True
-        ready = self.pod.condition("Ready")
+        return self.unready_for(now) >= UNREADY_SECONDS
+
+    def unready_for(self, now: Seconds) -> Seconds:
+        ready = self.pod.condition("Ready") if self.pod else None
         since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
-        return since is not None and now - since >= UNREADY_SECONDS
+        return 0 if since is None else now - since
 
 
 class GroupObservation(msgspec.Struct, frozen=True):
@@ -74,6 +77,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
     waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
     stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
     restart_requested_at: Seconds | None = None
+    wake: Seconds | None = None
     notes: tuple[Note, ...] = ()
 
 
@@ -91,6 +95,10 @@ def decide_group(o: GroupObservation) -> GroupPlan:
             *((name, "exists and is not this group's: delete it, or rename the group") for name in sorted(o.taken)),
             *o.refused,
             *((m.name, message) for m in o.members if (message := _stalled(m))),
+        ),
+        wake=min(
+            (left for m in wanted if 0 < (left := UNREADY_SECONDS - m.unready_for(o.now)) < UNREADY_SECONDS),
+            default=None,
         ),
         notes=_complaints(group),
     )
@@ -159,7 +167,9 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str]) -> li
     acts: list[Act] = []
     for member in reversed(wanted):
         own, spec = member.server.spec, target_spec(o.group)
-        if not member.is_out(o.now) and not member.pod_has(template_hash(spec.template)):
+        # One whose pod is not what its own spec asks for has had its share of the budget.
+        costs = member.pod_is_current and not member.is_to_restart and not member.is_out(o.now)
+        if costs and not member.pod_has(template_hash(spec.template)):
             if room > 0:
                 room -= 1
             else:  # the port's name goes with the template that names it

@@ -48,7 +48,7 @@ NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness
 
 def decide(o: Observation) -> ServerPlan:
     """What to do now, given the notes that `Observation.measured` brought up to date."""
-    asked = _one_shots(o)
+    asked = _one_shots(o)  # while taking the annotation away is refused, the server does what else it has to do
     plan = _paced(o, asked) if asked else None
     if plan is None or plan.act is None:
         plan = _paced(o, _step(o, aim_of(o.server, o.group)))
@@ -302,12 +302,15 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
     scheduled = pod.condition("PodScheduled")
     if scheduled and scheduled.status == "False":
         return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
-    for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    for container in statuses:
         waiting = container.state.waiting
         if waiting and waiting.reason not in ORDINARY_WAITING:
             message = f"container {container.name}: {waiting.message or waiting.reason}"
             return ServerPlan("Pending", waiting.reason, message, stalled=waiting.reason)
     due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
+    if any(status.restart_count or status.state.running for status in statuses) or o.server.status.served_container_id:
+        return BOOTING  # something ran or runs: what it comes to, the kubelet tells
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)
     message = f"no container has run for {BOOT_STALLED_SECONDS} s since the pod was made: see the pod's Events"
