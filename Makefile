@@ -48,7 +48,7 @@ api: cluster ## run the tests of the API: CRDs, admission, roles
 	@$(IN_CLUSTER) $(PYTHON) -m pytest tests/api
 
 e2e: cluster ## run the end-to-end tests (ARGS='-k EXPR' for some of them)
-	@$(IN_CLUSTER) $(PYTHON) -m pytest tests/e2e $(ARGS)
+	@$(IN_CLUSTER) $(PYTHON) -m pytest -v tests/e2e $(ARGS)
 
 demo: cluster ## watch a rolling restart under load that loses nothing
 	@$(IN_CLUSTER) $(PYTHON) -m tests.demo
