@@ -130,7 +130,7 @@ def pod(
             annotations={names.TEMPLATE_HASH: hash_, names.HOLD_SECONDS: str(HOLD)},
             owner_references=(OwnerReference("AppServer", name, owner_uid or f"uid-{name}", controller=True),),
         ),
-        spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, "management"),)),)),
+        spec=PodSpec((Container("wildfly", (ContainerPort(9990, "management"),)),)),
         status=PodStatus(
             phase=phase,
             pod_ip=ip,

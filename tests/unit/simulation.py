@@ -108,7 +108,7 @@ class RunningPod:
                 annotations=self.annotations,
                 owner_references=(OwnerReference("AppServer", self.name, self.owner_uid, controller=True),),
             ),
-            spec=PodSpec("node-1", (Container("wildfly", (ContainerPort(9990, self.port),)),)),
+            spec=PodSpec((Container("wildfly", (ContainerPort(9990, self.port),)),)),
             status=PodStatus(
                 phase="Running",
                 conditions=(ready, Condition(names.GATE, str(self.gate))),

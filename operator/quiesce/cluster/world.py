@@ -66,27 +66,27 @@ class World:
             self.see_slice(before.slices[key], gone=True)
 
     def see_server(self, server: AppServer) -> None:
-        key = _key(server)
+        key = server.metadata.key
         if _is_newer(server, self.servers.get(key)):
             self.servers[key] = server
             if group := group_of(server):
                 self._members[group].add(key)
 
     def see_group(self, group: ServerGroup) -> None:
-        if _is_newer(group, self.groups.get(_key(group))):
-            self.groups[_key(group)] = group
+        if _is_newer(group, self.groups.get(group.metadata.key)):
+            self.groups[group.metadata.key] = group
 
     def see_pod(self, pod: Pod) -> None:
-        known = self.pods.get(_key(pod))
+        known = self.pods.get(pod.metadata.key)
         if _is_newer(pod, known):
             if known:
                 self._pod_keys.pop(known.metadata.uid, None)
-            self.pods[_key(pod)] = pod
-            self._pod_keys[pod.metadata.uid] = _key(pod)
+            self.pods[pod.metadata.key] = pod
+            self._pod_keys[pod.metadata.uid] = pod.metadata.key
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
         """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
-        key = _key(endpoints)
+        key = endpoints.metadata.key
         if not gone and not _is_newer(endpoints, self._slices.get(key)):
             return set()
         # One that belongs to no Service routes nothing.
@@ -136,12 +136,8 @@ def server_of(pod: Pod) -> Key | None:
 
 
 def _gone(before: Mapping[Key, Thing], found: list[Thing], now: Mapping[Key, Thing]) -> list[Key]:
-    listed = {_key(thing) for thing in found}
+    listed = {thing.metadata.key for thing in found}
     return [key for key, thing in before.items() if key not in listed and now.get(key) is thing]
-
-
-def _key(thing: Thing) -> Key:
-    return (thing.metadata.namespace, thing.metadata.name)
 
 
 def _is_newer(seen: Thing, known: Thing | None) -> bool:

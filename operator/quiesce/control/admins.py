@@ -35,7 +35,7 @@ class Admins:
             return error.failure
 
     async def endpoint(self, server: AppServer, pod: Pod) -> AdminEndpoint:
-        key = (server.metadata.namespace, server.metadata.name)
+        key = server.metadata.key
         session = self._sessions.get(key)
         wanted = (pod.metadata.uid, pod.status.pod_ip, server.spec.admin)
         if session and (session.pod_uid, session.pod_ip, session.spec) == wanted:
@@ -50,7 +50,7 @@ class Admins:
             await self.forget(namespace, name)
 
     async def drop(self, server: AppServer) -> None:
-        await self.forget(server.metadata.namespace, server.metadata.name)
+        await self.forget(*server.metadata.key)
 
     async def forget(self, namespace: str, name: str) -> None:
         session = self._sessions.pop((namespace, name), None)

@@ -74,7 +74,7 @@ class Servers:
         return 0
 
     async def _observe(self, server: AppServer) -> Observation:
-        key = (server.metadata.namespace, server.metadata.name)
+        key = server.metadata.key
         group = self._world.groups.get(group_of(server) or ("", ""))
         pod = self._world.pods.get(key)
         if pod and (pod.metadata.owner is None or pod.metadata.owner.uid != server.metadata.uid):
@@ -122,7 +122,7 @@ class Servers:
         return live
 
     async def _look_at_pod(self, server: AppServer) -> None:
-        key = (server.metadata.namespace, server.metadata.name)
+        key = server.metadata.key
         pod, known = await self._cluster.pod(*key), self._world.pods.get(key)
         if pod:
             self._world.see_pod(pod)
@@ -131,7 +131,7 @@ class Servers:
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act: whoever goes on after a crash finds what was begun."""
-        key = (o.server.metadata.namespace, o.server.metadata.name)
+        key = o.server.metadata.key
         status = server_status(o, plan)
         refresh = (
             bool(plan.stalled)
@@ -150,7 +150,7 @@ class Servers:
 
     async def _try(self, o: Observation, act: Act) -> None:
         """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""
-        key, kind, refusal = (o.server.metadata.namespace, o.server.metadata.name), type(act).__name__, None
+        key, kind, refusal = o.server.metadata.key, type(act).__name__, None
         try:
             await self._do(o, act)
         except AdminError as error:
@@ -188,7 +188,7 @@ class Servers:
             case acts.ConsumeAnnotation(annotation), _:
                 self._see_server(server, await cluster.remove_annotation(server, annotation))
             case acts.CheckTemplate(manifest, template_hash), _:
-                key = (server.metadata.namespace, server.metadata.name)
+                key = server.metadata.key
                 await self._check_template(*key, manifest, template_hash)
                 self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:
@@ -231,7 +231,7 @@ class Servers:
 
     def _see_server(self, before: AppServer, after: AppServer | None) -> None:
         if after is None or (after.metadata.deletion_timestamp and not after.metadata.finalizers):
-            self._world.forget_server((before.metadata.namespace, before.metadata.name))
+            self._world.forget_server(before.metadata.key)
         else:
             self._world.see_server(after)
 

@@ -37,6 +37,11 @@ class Metadata(Narrow, frozen=True):
     owner_references: tuple[OwnerReference, ...] = ()
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name: what tells objects of one kind apart at one time."""
+        return (self.namespace, self.name)
+
+    @property
     def owner(self) -> OwnerReference | None:
         return next((owner for owner in self.owner_references if owner.controller), None)
 
@@ -74,7 +79,6 @@ class Container(Narrow, frozen=True):
 
 
 class PodSpec(Narrow, frozen=True):
-    node_name: str = ""
     containers: tuple[Container, ...] = ()
 
 
