@@ -57,6 +57,7 @@ class Process:
     suspend_state: SuspendState = "RUNNING"
     shed: bool = False
     active: int = 0
+    was_routed: bool = False  # an EndpointSlice had it as ready
 
     def runs(self, now: Seconds) -> bool:
         return now >= self.started_at + BOOT_SECONDS
@@ -202,7 +203,11 @@ class Simulation:
     # The cluster: what happens by itself.
 
     def endpoints_controller(self) -> None:
-        self.endpoints = {p.uid for p in self.pods.values() if p.ready and p.deleted_at is None}
+        routed = [pod for pod in self.pods.values() if pod.ready and pod.deleted_at is None]
+        self.endpoints = {pod.uid for pod in routed}
+        for pod in routed:
+            if pod.process:
+                pod.process.was_routed = True
 
     def kubelet(self, name: str) -> None:
         pod = self.pods.get(name)
@@ -345,6 +350,10 @@ class Simulation:
         match act:
             case plan.SuspendServer() if in_reach and not forced and not out_of_time:
                 self._break(f"{pod.name} is suspended while clients can come to it")
+            case plan.SuspendServer() | plan.StopServer() if (
+                pod.process and pod.process.was_routed and not o.was_reached
+            ):
+                self._break(f"{pod.name} has served, and is treated as if it had not")
             case plan.StopServer() if pod.deleted_at is None:
                 self._break(f"{pod.name} is stopped, and the kubelet will restart it")
             case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
@@ -457,8 +466,10 @@ class Simulation:
                     self._create_pod(manifest)
             case _ if pod is None:
                 self._break(f"{act} without a pod")
-            case plan.SetGate(is_open):
+            case plan.SetGate(is_open, _, served):
                 pod.gate = is_open
+                if served:
+                    pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: served}
             case plan.DeletePod(grace):
                 self.delete_pod(name, grace)
             case _:

@@ -44,7 +44,7 @@ class Loop:
 
 
 def new(**changes: Any) -> AppServer:
-    return server(status=status("Starting", served=""), **changes)
+    return server(status=status("Starting"), **changes)
 
 
 async def test_a_pod_that_exists_already_is_looked_at() -> None:

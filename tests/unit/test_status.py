@@ -126,7 +126,7 @@ BAD = server(annotations={names.SUSPEND: "bad"})
     [
         pytest.param(look(settled()), [], id="nothing has changed"),
         pytest.param(
-            look(server(status=AppServerStatus(served_container_id="containerd://1"))),
+            look(server(status=AppServerStatus())),
             [("Running", False)],
             id="it came to serve",
         ),
@@ -246,7 +246,7 @@ def test_a_restart_is_written_down_and_kept() -> None:
 )
 def test_a_message_names_five_servers_at_most(count: int, progress: str, stalled: int) -> None:
     shop = group(count)
-    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
     written = group_told(shop, *(member(n, shop, None, status=helpless) for n in range(count)))
     assert condition(written, "Progressing").message.endswith(f"waits for {progress}")
     assert condition(written, "Stalled").message.count("no such image") == stalled

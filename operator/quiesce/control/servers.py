@@ -193,8 +193,8 @@ class Servers:
                 self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
-            case acts.SetGate(is_open, reason), Pod():
-                world.see_pod(await cluster.set_gate(pod, is_open=is_open, reason=reason, now=o.now))
+            case acts.SetGate(), Pod():
+                world.see_pod(await cluster.set_gate(pod, act, o.now))
             case acts.DeletePod(grace_seconds), Pod():
                 await cluster.delete_pod(pod, grace_seconds)
                 await self._look_at_pod(server)

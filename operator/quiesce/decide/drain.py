@@ -60,9 +60,9 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
     pre_suspend = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", drain=drain)
     replace = msgspec.structs.replace
     if _gate_is_open(o) and not o.leaving:
-        served = o.container.container_id if o.container else None
-        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope), served_container=served)
-    if not o.has_served or drain.forced:
+        served = o.container.container_id if o.container and o.was_reached else ""
+        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope, served_container=served))
+    if not o.was_reached or drain.forced:
         return _start_clock(o, drain, aim)
     if o.notes.confirmed_at is None:
         stalled = o.now - (seconds(drain.since) or o.now) >= UNCONFIRMED_SECONDS
@@ -115,10 +115,10 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         # From here on it is looked at often enough to tell.
         quiet = o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= QUIET_SECONDS
-        in_time = o.now < deadline and not drain.forced and o.has_served
+        in_time = o.now < deadline and not drain.forced and o.was_reached
         if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
             return replace(waiting, act=Shed())
-        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.has_served:
+        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.was_reached:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:

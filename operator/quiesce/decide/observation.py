@@ -56,14 +56,14 @@ class Observation(msgspec.Struct, frozen=True):
     def container(self) -> ContainerStatus | None:
         """The container that runs the server, if it runs: the one with the admin port.
 
-        A pod may be older than the port's name in the spec: the container that has served is the server's still.
+        A pod may be older than the port's name in the spec: it has the name that it was made with.
         """
         if self.pod is None:
             return None
-        port, served = self.server.spec.admin.port, self.server.status.served_container_id
-        name = next((c.name for c in self.pod.spec.containers if any(p.name == port for p in c.ports)), None)
-        statuses = self.pod.status.container_statuses
-        found = next((c for c in statuses if (c.name == name if name else c.container_id == served)), None)
+        ports = {p.name: c.name for c in self.pod.spec.containers for p in c.ports}
+        made_with = self.pod.metadata.annotations.get(names.ADMIN_PORT, "")
+        name = ports.get(self.server.spec.admin.port) or ports.get(made_with)
+        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
         return found if found and found.state.running and found.container_id else None
 
     @property
@@ -72,8 +72,23 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def has_served(self) -> bool:
-        """Whether clients can have connections to this container: its gate was opened once."""
-        return self.container is not None and self.server.status.served_container_id == self.container.container_id
+        """Whether the operator has let clients in to this container."""
+        return self.container is not None and self._served_container == self.container.container_id
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether clients can have connections to this container, whoever let them in.
+
+        A gate that is open for another container has outlived a restart in place: it lets nobody in before the pod is
+        ready.
+        """
+        if self.container is None or self.pod is None or self.has_served:
+            return self.has_served
+        return self.pod.holds(names.GATE) and (not self._served_container or self.pod.holds("Ready"))
+
+    @property
+    def _served_container(self) -> str:
+        return self.pod.metadata.annotations.get(names.SERVED_CONTAINER, "") if self.pod else ""
 
     @property
     def reachable(self) -> bool:

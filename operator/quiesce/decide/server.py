@@ -266,8 +266,8 @@ def _serve(o: Observation) -> ServerPlan:
     if not gate_open or not o.has_served:
         # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
         served = container.container_id if container else ""
-        opened = replace(NOT_READY, served_container=served, finished=_aborted(o))
-        return replace(opened, act=SetGate(open=True, reason="ServerRuns"))
+        gate = SetGate(open=True, reason="ServerRuns", served_container=served)
+        return replace(NOT_READY, finished=_aborted(o), act=gate)
     if not pod.holds("Ready"):
         return replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
     return running
@@ -309,7 +309,8 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
             message = f"container {container.name}: {waiting.message or waiting.reason}"
             return ServerPlan("Pending", waiting.reason, message, stalled=waiting.reason)
     due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
-    if any(status.restart_count or status.state.running for status in statuses) or o.server.status.served_container_id:
+    has_run = names.SERVED_CONTAINER in pod.metadata.annotations
+    if has_run or any(status.restart_count or status.state.running for status in statuses):
         return BOOTING  # something ran or runs: what it comes to, the kubelet tells
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)

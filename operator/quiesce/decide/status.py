@@ -34,7 +34,6 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
     return AppServerStatus(
         state=plan.state,
         observed_generation=metadata.generation,
-        served_container_id=before.served_container_id if plan.served_container is None else plan.served_container,
         accepted_suspend=accepted,
         restart_pod_uid=plan.restart_pod_uid or before.restart_pod_uid,
         server=ServerSays(report.suspend_state, report.server_state) if report else None,
