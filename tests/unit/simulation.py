@@ -15,7 +15,7 @@ from quiesce.decide.observation import STOP_RESERVE_SECONDS, Notes, Observation,
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
-from quiesce.decide.status import group_status, server_status, worth_writing
+from quiesce.decide.status import group_due, group_status, to_tell
 from quiesce.model import names, plan
 from quiesce.model.objects import (
     Condition,
@@ -129,6 +129,7 @@ class Simulation:
     broken_admin: bool = False
     log: list[str] = field(default_factory=list)
     writes: int = 0
+    _group_written_at: Seconds = 0
     _numbers: Any = field(default_factory=itertools.count)
 
     @classmethod
@@ -148,21 +149,23 @@ class Simulation:
         o = self._observe(server)
         decision = decide(o)
         self.notes[name] = o.notes
-        after = server_status(o, decision)
-        if worth_writing(server.status, after):
+        status, untold = to_tell(o, decision)
+        self.notes[name] = replace(o.notes, untold=untold)
+        if status:
             self._check_record(o, server, decision)
             self.writes += 1
             self.log.append(f"{self._at()} {name}: {decision.state} {decision.reason}")
-            server = replace(server, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
+            server = replace(server, status=msgspec.convert(msgspec.to_builtins(status), type(status)))
             self.servers[name] = server
         if crash:
             self.lose_notes()
             return 0
         if decision.act is None:
-            return decision.wake
+            wakes = (decision.wake, untold.due - self.now if untold else None)
+            return min((wake for wake in wakes if wake is not None), default=None)
         if not isinstance(decision.act, plan.CheckTemplate):
             self.log.append(f"{self._at()} {name}: {type(decision.act).__name__}")
-        self._check_act(replace(o, server=server), decision.act)
+        self._check_act(replace(o, server=replace(server, status=untold.status) if untold else server), decision.act)
         refusal = self._refused(o, decision.act) if self._act_on_server(server, decision.act) else None
         if name in self.notes:
             acted = None if refusal else decision.act
@@ -178,8 +181,11 @@ class Simulation:
         o = GroupObservation(self.now, self.group, tuple(members))
         decision = decide_group(o)
         after = group_status(o, decision)
-        if after != self.group.status:
+        due = group_due(self.group.status, after, self._group_written_at)
+        is_told = not decision.acts or decision.restart_requested_at is not None
+        if is_told and due is not None and due <= self.now:
             self.writes += 1
+            self._group_written_at, due = self.now, None
             self.group = replace(self.group, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
         if crash:
             self.lose_notes()
@@ -194,7 +200,7 @@ class Simulation:
                     self._apply(manifest)
                 case plan.DeleteServer(name, _):
                     self.delete_server(name)
-        return 0 if decision.acts else None
+        return 0 if decision.acts else None if due is None else due - self.now
 
     def lose_notes(self) -> None:
         """The operator is restarted."""

@@ -154,3 +154,17 @@ async def test_a_group_looks_again_when_an_unready_server_comes_to_be_out() -> N
     wake = await Loop(FakeCluster(*things), *things).turn()
     assert wake is not None
     assert wake <= 25
+
+
+async def test_progress_is_written_when_it_is_due() -> None:
+    things = estate(OLD, shop_2=1)
+    loop = Loop(FakeCluster(*things), *things)
+    await loop.turn()
+    loop.now += 4
+    loop.see(pod("shop-1", unready_for=1))
+    wake = await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (1, 2)
+    assert wake == 6
+    loop.now += 6
+    await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)

@@ -21,6 +21,10 @@ UNCONFIRMED_SECONDS = 30  # a withdrawal that no EndpointSlice shows by then is 
 QUIET_SECONDS = 0.5
 SOFT_LIMIT_SECONDS = 60
 POLL_SECONDS = 0.1
+# The start of the timeout's clock is written when it has run for so long: of an idle server's drain, that is the rest.
+# A process that goes on without it starts the clock again, which a short timeout would notice.
+BRIEF_SECONDS = 1.5
+SHORT_TIMEOUT_SECONDS = 5
 SLOW_POLL_SECONDS = 1.0
 
 
@@ -82,7 +86,7 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
 
 
 def _start_clock(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
-    """The timeout counts from here. Written down before anything else: a new process must not start it afresh."""
+    """The timeout counts from here, and is written down before long: a new process must not start it afresh."""
     return _suspending(o, msgspec.structs.replace(drain, suspending_since=moment(o.now)), aim, wake=0)
 
 
@@ -95,7 +99,8 @@ def _suspending(o: Observation, drain: Drain, aim: Aim, *, wake: Seconds) -> Ser
         message += f"; kept-alive connections are not told to close: {o.notes.shed_refused}"
     # One that was suspended stays Suspended in the status as long as nothing says otherwise.
     state: State = "Suspended" if drain.drained and not isinstance(o.admin, Report) else "Suspending"
-    return ServerPlan(state, "Draining", message, drain=drain, wake=wake)
+    brief = 0 if drain.forced or 0 <= aim.timeout <= SHORT_TIMEOUT_SECONDS else BRIEF_SECONDS
+    return ServerPlan(state, "Draining", message, drain=drain, wake=wake, tell_within=brief)
 
 
 def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:

@@ -8,7 +8,7 @@ from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import ContainerStatus, Pod
 from quiesce.model.plan import Act
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
@@ -26,6 +26,16 @@ class Refusal(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Untold(msgspec.Struct, frozen=True):
+    """A status that counts, and is not written yet because it may not last."""
+
+    server_uid: str
+    written: AppServerStatus
+    status: AppServerStatus
+    since: Seconds
+    due: Seconds
+
+
 class Notes(msgspec.Struct, frozen=True):
     """What this process has measured or been told about one container. Losing it costs time, never a request."""
 
@@ -38,6 +48,7 @@ class Notes(msgspec.Struct, frozen=True):
     acted_at: Seconds = 0
     refusal: Refusal | None = None
     checked_template: str = ""  # the hash of the last template that the API server would take
+    untold: Untold | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -117,9 +128,13 @@ class Observation(msgspec.Struct, frozen=True):
         return None if end is None else end - grace + min(hold, grace)
 
     def measured(self) -> Self:
-        """The same observation, with what it adds to the notes."""
+        """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
         container_id = self.container.container_id if self.container else ""
-        notes = self.notes
+        notes, server = self.notes, self.server
+        if notes.untold and notes.untold.server_uid != server.metadata.uid:
+            notes = msgspec.structs.replace(notes, untold=None)
+        if notes.untold:
+            server = msgspec.structs.replace(server, status=notes.untold.status)
         if notes.container_id != container_id:
             notes = msgspec.structs.replace(
                 notes,
@@ -138,6 +153,7 @@ class Observation(msgspec.Struct, frozen=True):
         quiet = report is not None and report.active_requests == 0
         return msgspec.structs.replace(
             self,
+            server=server,
             notes=msgspec.structs.replace(
                 notes,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,

@@ -42,8 +42,11 @@ NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 # What a container waits for in any ordinary start.
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 
+# The end of a drained server takes about two seconds, a readiness probe about one; the next state tells of it.
+BRIEF_SECONDS = 3.0
+
 BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
-NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe")
+NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe", tell_within=BRIEF_SECONDS)
 
 
 def decide(o: Observation) -> ServerPlan:
@@ -52,8 +55,14 @@ def decide(o: Observation) -> ServerPlan:
     plan = _paced(o, asked) if asked else None
     if plan is None or plan.act is None:
         plan = _paced(o, _step(o, aim_of(o.server, o.group)))
+    if plan.stalled and plan.stalled != _told_stalled(o):
+        plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _told_stalled(o: Observation) -> str:
+    return next((c.reason for c in o.server.status.conditions if c.type == "Stalled" and c.status == "True"), "")
 
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
@@ -221,7 +230,10 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
 
 def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
     done = finished(o, outcome) if outcome and o.server.status.state != "Stopping" else None
-    return ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
+    stopping = ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
+    # What was cut can't be found out afterwards; an end without a loss is told with the start of the next pod.
+    is_brief = aim.keep and outcome in (None, "Drained")
+    return replace(stopping, tell_within=BRIEF_SECONDS) if is_brief else stopping
 
 
 def _suspend(o: Observation, aim: Aim) -> ServerPlan:
@@ -267,7 +279,10 @@ def _serve(o: Observation) -> ServerPlan:
         # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
         served = container.container_id if container else ""
         gate = SetGate(open=True, reason="ServerRuns", served_container=served)
-        return replace(NOT_READY, finished=_aborted(o), act=gate)
+        taken_back = o.server.status.suspend is not None
+        return replace(
+            NOT_READY, finished=_aborted(o), act=gate, tell_within=0 if taken_back else NOT_READY.tell_within
+        )
     if not pod.holds("Ready"):
         return replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
     return running

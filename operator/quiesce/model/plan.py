@@ -102,6 +102,8 @@ class ServerPlan(msgspec.Struct, frozen=True):
     message: str
     act: Act | None = None
     wake: Seconds | None = None
+    # For how long it may stay unwritten: what is over by then is told along with what comes next.
+    tell_within: Seconds = 0
     drain: Drain | None = None
     finished: LastDrain | None = None
     restart_pod_uid: str | None = None
