@@ -494,19 +494,22 @@ UNREACHABLE = AdminFailure("Unreachable", "no answer within 5 s")
 
 
 @pytest.mark.parametrize(
-    ("drained", "admin", "state", "stalled"),
+    ("drained", "admin", "silent_for", "state", "stalled"),
     [
-        pytest.param(True, UNREACHABLE, "Suspended", "AdminUnreachable", id="one look fails: it stays Suspended"),
-        pytest.param(True, report("SUSPENDED"), "Suspended", "", id="the next tells"),
-        pytest.param(True, report("SUSPENDING", active=1), "Suspending", "DrainTimedOut", id="what it says counts"),
-        pytest.param(False, UNREACHABLE, "Suspending", "AdminUnreachable", id="before the drain was over it is not"),
+        pytest.param(True, UNREACHABLE, 9, "Suspended", "", id="an answer that is missed changes nothing"),
+        pytest.param(True, UNREACHABLE, 10, "Suspended", "AdminUnreachable", id="10 s of silence are told"),
+        pytest.param(True, UNAUTHORIZED, 0, "Suspended", "AdminUnauthorized", id="a refusal is told at once"),
+        pytest.param(True, report("SUSPENDED"), 0, "Suspended", "", id="the next answer tells"),
+        pytest.param(True, report("SUSPENDING", active=1), 0, "Suspending", "DrainTimedOut", id="what it says counts"),
+        pytest.param(False, UNREACHABLE, 9, "Suspending", "", id="before the drain was over it is not Suspended"),
+        pytest.param(False, UNREACHABLE, 10, "Suspending", "AdminUnreachable", id="nor when it is silent"),
     ],
 )
 def test_a_suspended_server_that_gives_no_answer(
-    drained: bool, admin: Report | AdminFailure, state: str, stalled: str
+    drained: bool, admin: Report | AdminFailure, silent_for: Seconds, state: str, stalled: str
 ) -> None:
     one = suspend("60", "Suspended", drain(since=NOW - 90, suspending_since=NOW - 80, drained=drained))
-    plan = decide(look(one, WITHDRAWN, admin))
+    plan = decide(look(one, WITHDRAWN, admin, notes=Notes(silent_since=NOW - silent_for)))
     assert (plan.state, plan.act, plan.stalled) == (state, None, stalled)
     assert plan.drain is not None
     assert plan.drain.drained == drained or isinstance(admin, Report)

@@ -9,7 +9,7 @@ from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import build_pod, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Waiting
+from quiesce.model.objects import Condition, ContainerState, ContainerStatus, ReadinessGate, Waiting
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -25,6 +25,7 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure
+from quiesce.model.times import moment
 from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
 
 replace = msgspec.structs.replace
@@ -630,3 +631,40 @@ FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=N
 )
 def test_a_leaving_pod_is_not_held_for_nothing(observation: Observation, act: Act | None) -> None:
     assert decide(observation).act == act
+
+
+def unready(
+    opened_for: float, unready_for: float, *, gates: tuple[str, ...] = (), container_ready: bool = False
+) -> Any:
+    """A pod whose gate is open, that is not Ready."""
+    at = pod(ready=False)
+    conditions = (
+        Condition("Ready", "False", last_transition_time=moment(NOW - unready_for)),
+        Condition(names.GATE, "True", last_transition_time=moment(NOW - opened_for)),
+    )
+    one = replace(at.status.container_statuses[0], ready=container_ready)
+    spec = replace(at.spec, readiness_gates=tuple(ReadinessGate(gate) for gate in (names.GATE, *gates)))
+    return replace(at, spec=spec, status=replace(at.status, conditions=conditions, container_statuses=(one,)))
+
+
+@pytest.mark.parametrize(
+    ("state", "at", "says"),
+    [
+        pytest.param("Starting", unready(119, 300), "", id="a pod has 2 minutes since its gate was opened"),
+        pytest.param("Running", unready(300, 119), "", id="and since it was ready"),
+        pytest.param("Starting", unready(120, 300), "container wildfly is not ready", id="then its container is named"),
+        pytest.param("Running", unready(300, 120), "container wildfly is not ready", id="also when it has served"),
+        pytest.param(
+            "Starting",
+            unready(120, 300, gates=("example.com/warm",), container_ready=True),
+            "readiness gate example.com/warm is not True",
+            id="or the readiness gate",
+        ),
+    ],
+)
+def test_a_server_that_runs_in_a_pod_that_is_not_ready(state: str, at: Any, says: str) -> None:
+    plan = decide(look(server(status=status(state)), at))
+    assert (plan.state, plan.act, plan.reason) == (state, None, "PodNotReady")
+    assert plan.stalled == ("PodNotReady" if says else "")
+    assert says in plan.message
+    assert plan.wake == (None if says else 1)

@@ -19,10 +19,10 @@ from quiesce.decide.status import (
     worth_writing,
 )
 from quiesce.model import names
-from quiesce.model.objects import Condition
+from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Pod, Running, Terminated, Waiting
 from quiesce.model.plan import CheckTemplate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
-from quiesce.model.server import AdminFailure
+from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import moment
 from tests.unit.build import NOW, drain, group, look, look_at_group, member, pod, report, server, status, template
 
@@ -58,7 +58,25 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
         pytest.param(settled(), {}, False, id="nothing has changed"),
         pytest.param(settled(), {"admin": report(active=7)}, False, id="only the work has changed"),
         pytest.param(
-            settled(), {"admin": AdminFailure("Unreachable", "?")}, True, id="the server can't be asked any more"
+            settled(), {"admin": AdminFailure("Unreachable", "?")}, False, id="the server gives no answer for once"
+        ),
+        pytest.param(
+            settled(),
+            {"admin": AdminFailure("Unreachable", "?"), "notes": Notes(silent_since=NOW + 50)},
+            True,
+            id="the server can't be asked any more",
+        ),
+        pytest.param(
+            settled(SUSPENDED, pod(gate=False), report("SUSPENDED")),
+            {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
+            False,
+            id="a suspended one gives no answer for once",
+        ),
+        pytest.param(
+            settled(server(status=status("Starting", OURS)), pod(gate=False), report("SUSPENDED")),
+            {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
+            False,
+            id="one that is to go back gives no answer for once",
         ),
         pytest.param(settled(), {"at": pod(ready=False)}, True, id="the pod is not ready any more"),
         pytest.param(
@@ -464,3 +482,90 @@ def test_a_roll_goes_on_until_its_last_server_serves() -> None:
     assert condition(group_status(o, decide_group(o)), "Progressing").reason == "RollingUpdate"
     o = look_at_group(shop, member(0, shop))
     assert condition(group_status(o, decide_group(o)), "Progressing").reason == "Settled"
+
+
+BOOTS = settled(server(), pod(gate=False, served="", container=None), None)
+IMAGE = "registry.example.com/shop:2"
+CAUSE = f'failed to pull image "{IMAGE}": not found'
+
+
+def container(**state: Any) -> Pod:
+    """A pod whose server has not served, in this state of its container."""
+    at = pod(gate=False, served="", container=None)
+    one = ContainerStatus("wildfly", restart_count=3, image=IMAGE, **state)
+    return replace(at, status=replace(at.status, container_statuses=(one,)))
+
+
+def waits(reason: str, message: str = "") -> Pod:
+    ended = ContainerState(terminated=Terminated(1, "Error"))
+    return container(state=ContainerState(Waiting(reason, message)), last_state=ended)
+
+
+RUNS = container(container_id="containerd://3", state=ContainerState(running=Running(moment(NOW + 3600))))
+ENDED = container(state=ContainerState(terminated=Terminated(1, "Error")))
+UNREACHABLE = AdminFailure("Unreachable", "?")
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason", "says"),
+    [
+        pytest.param(
+            [
+                (waits("ErrImagePull", CAUSE), None),
+                (waits("ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: {CAUSE}'), None),
+            ],
+            "ImagePullBackOff",
+            f"container wildfly: image {IMAGE} can't be pulled: {CAUSE}",
+            id="an image that can't be pulled",
+        ),
+        pytest.param(
+            [
+                (ENDED, None),
+                (waits("CrashLoopBackOff", "back-off 10s restarting failed container"), None),
+                (RUNS, UNREACHABLE),
+                (RUNS, report(runs=False)),
+                (ENDED, None),
+                (waits("CrashLoopBackOff", "back-off 20s restarting failed container"), None),
+            ],
+            "CrashLoopBackOff",
+            "container wildfly ends again and again (Error, exit code 1): "
+            "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
+            id="a crash loop",
+        ),
+        pytest.param(
+            [(waits("RunContainerError", "no such file"), None), (waits("CrashLoopBackOff"), None)],
+            "CrashLoopBackOff",
+            "container wildfly ends again and again (Error, exit code 1): "
+            "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
+            id="a command that there is not",
+        ),
+    ],
+)
+def test_a_container_that_does_not_come_up_is_told_once(
+    turns: list[tuple[Pod, Report | AdminFailure | None]], reason: str, says: str
+) -> None:
+    one, writes, now = BOOTS, 0, NOW
+    for at, admin in turns * 5:
+        now += 20
+        o = look(one, at, admin, now=now)
+        written, _ = to_tell(o, decide(o))
+        if written:
+            one, writes = replace(one, status=written), writes + 1
+    stalled = condition(one.status, "Stalled")
+    assert (writes, stalled.reason, stalled.message) == (1, reason, says)
+
+
+def test_a_crash_loop_is_over_when_the_server_runs() -> None:
+    looping = settled(server(), waits("CrashLoopBackOff"), None)
+    assert decide(look(looping, RUNS, UNREACHABLE)).stalled == "CrashLoopBackOff"
+    assert decide(look(looping, RUNS, report())).stalled == ""
+    assert decide(look(looping, pod(gate=False, served="", up_for=5), UNREACHABLE)).stalled == ""  # another pod
+
+
+def test_other_words_for_the_same_trouble_wait() -> None:
+    one = settled(server(), waits("CreateContainerConfigError", "secret a not found"), None)
+    o = look(one, waits("CreateContainerConfigError", "secret b not found"), None)
+    written, waiting = to_tell(o, decide(o))
+    assert written is None
+    assert waiting is not None
+    assert waiting.due == NOW + 60

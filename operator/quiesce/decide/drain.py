@@ -112,6 +112,8 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
     if not isinstance(o.admin, Report):
         if stops and o.now >= deadline:
             return "TimedOut"
+        if o.missed:
+            return replace(o.as_told() if drain.drained else waiting, wake=SLOW_POLL_SECONDS)
         failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
         return replace(waiting, stalled=f"Admin{failure.kind}", message=failure.message, wake=SLOW_POLL_SECONDS)
     if o.admin.suspend_state == "RUNNING":

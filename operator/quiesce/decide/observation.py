@@ -6,14 +6,16 @@ import msgspec
 
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod
-from quiesce.model.plan import Act
+from quiesce.model.objects import Condition, ContainerStatus, Pod
+from quiesce.model.plan import Act, ServerPlan
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
 # A drain goes on to the stop this long before the kubelet would end the hold.
 STOP_RESERVE_SECONDS = 5
+# A server that gives no answer for less is looked at again before anybody is told.
+SILENT_SECONDS = 10
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -44,6 +46,7 @@ class Notes(msgspec.Struct, frozen=True):
     shed_at: Seconds | None = None  # since when every answer closes its connection
     shed_refused: str = ""  # why the server can't be shed
     quiet_since: Seconds | None = None  # since when nothing was active
+    silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
@@ -78,6 +81,18 @@ class Observation(msgspec.Struct, frozen=True):
         return found if found and found.state.running and found.container_id else None
 
     @property
+    def missed(self) -> bool:
+        """Whether the server gave no answer this time, and did a moment ago."""
+        silent_since = self.notes.silent_since
+        return silent_since is not None and self.now - silent_since < SILENT_SECONDS
+
+    @property
+    def told_stalled(self) -> str:
+        """What the status says somebody has to mend."""
+        stalled = self._told("Stalled")
+        return stalled.reason if stalled and stalled.status == "True" else ""
+
+    @property
     def leaving(self) -> bool:
         return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
 
@@ -105,6 +120,21 @@ class Observation(msgspec.Struct, frozen=True):
     def reachable(self) -> bool:
         """Whether a drain has anything to lose: clients are or were let in to a container that still runs."""
         return self.container is not None and (self.has_served or (self.pod is not None and self.pod.holds(names.GATE)))
+
+    def as_told(self) -> ServerPlan:
+        """Nothing but what the status says already."""
+        status, ready, drifted = self.server.status, self._told("Ready"), self._told("Drifted")
+        return ServerPlan(
+            status.state or "Pending",
+            ready.reason if ready else "",
+            ready.message if ready else "",
+            drain=status.suspend,
+            stalled=self.told_stalled,
+            drifted=drifted is not None and drifted.status == "True",
+        )
+
+    def _told(self, kind: str) -> Condition | None:
+        return next((c for c in self.server.status.conditions if c.type == kind), None)
 
     @property
     def out_of_date(self) -> str:
@@ -142,6 +172,7 @@ class Observation(msgspec.Struct, frozen=True):
                 confirmed_at=None,
                 shed_at=None,
                 quiet_since=None,
+                silent_since=None,
                 shed_refused="",
                 acted=None,
             )
@@ -151,6 +182,7 @@ class Observation(msgspec.Struct, frozen=True):
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
+        silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
             self,
             server=server,
@@ -159,5 +191,6 @@ class Observation(msgspec.Struct, frozen=True):
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
+                silent_since=(notes.silent_since or self.now) if silent else None,
             ),
         )
