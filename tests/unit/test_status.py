@@ -484,7 +484,7 @@ def test_a_roll_goes_on_until_its_last_server_serves() -> None:
     assert condition(group_status(o, decide_group(o)), "Progressing").reason == "Settled"
 
 
-BOOTS = settled(server(), pod(gate=False, served="", container=None), None)
+BOOTS = settled(server(), pod(gate=False, served="", container=None, created_at=NOW), None)
 IMAGE = "registry.example.com/shop:2"
 CAUSE = f'failed to pull image "{IMAGE}": not found'
 
