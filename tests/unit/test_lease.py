@@ -81,6 +81,7 @@ class Replica:
         self.line = Line(leases)
         self.reason = ""
         self.acted: list[float] = []  # from, until
+        self._led = asyncio.Event()
         self.leadership = Leadership(self.line, KEY, name, wall, self._lost)
         self._task = asyncio.create_task(self._run())
 
@@ -91,8 +92,7 @@ class Replica:
     async def leads(self) -> float:
         """The time at which it began to act."""
         async with asyncio.timeout(60):
-            while not self.acted:
-                await asyncio.sleep(0.1)
+            await self._led.wait()
         return self.acted[0]
 
     def kill(self) -> None:
@@ -111,6 +111,7 @@ class Replica:
     async def _run(self) -> None:
         await self.leadership.acquire()
         self.acted.append(now())
+        self._led.set()
         await self.leadership.keep()
 
     def _lost(self, reason: str) -> None:
