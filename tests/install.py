@@ -44,9 +44,9 @@ def operator_pods() -> list[str]:
     return [pod["metadata"]["name"] for pod in pods()]
 
 
-def lease() -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(kubectl("-n", OPERATOR_NAMESPACE, "get", "lease", RELEASE, "-o", "json"))["spec"]
-    return spec
+def leader() -> str:
+    """The pod that has the lease; empty while none has it."""
+    return kubectl("-n", OPERATOR_NAMESPACE, "get", "lease", RELEASE, "-o", "jsonpath={.spec.holderIdentity}")
 
 
 def no_servers() -> bool:
@@ -55,18 +55,18 @@ def no_servers() -> bool:
 
 def kill() -> None:
     """End the operator's process without a warning; the kubelet starts another, which has its lease already."""
-    if not is_local():
-        force_delete(*operator_pods())
-        return
-    for pod in pods():
-        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-        for pid in processes.of_container(container):
-            os.kill(pid, signal.SIGKILL)
+    if is_local():
+        _kill(pods())
+    else:
+        _force_delete(pods())
 
 
-def force_delete(*names: str) -> None:
-    """As if its node were lost: it leaves no time to release the lease."""
-    kubectl("-n", OPERATOR_NAMESPACE, "delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
+def lose(name: str) -> None:
+    """As if a pod's node were lost: no time to release the lease, and another pod in its place."""
+    lost = [pod for pod in pods() if pod["metadata"]["name"] == name]
+    _force_delete(lost)
+    if is_local():
+        _kill(lost)  # the kubelet asks it to end, even so
 
 
 def scale(replicas: int) -> None:
@@ -75,6 +75,18 @@ def scale(replicas: int) -> None:
         kubectl("-n", OPERATOR_NAMESPACE, "rollout", "status", "deployment/quiesce", "--timeout=60s")
     else:
         wait("the operator is gone", lambda: not operator_pods(), 60)
+
+
+def _kill(killed: list[dict[str, Any]]) -> None:
+    for pod in killed:
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+        for pid in processes.of_container(container):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _force_delete(deleted: list[dict[str, Any]]) -> None:
+    names = [pod["metadata"]["name"] for pod in deleted]
+    kubectl("-n", OPERATOR_NAMESPACE, "delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
 
 
 def _helm(*arguments: str) -> None:

@@ -42,7 +42,7 @@ async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, st
     for name, error in sorted(failures.items()):
         logger.error("AppServer %s still has the finalizer %s: %s", name, names.FINALIZER, error)
     if failures:
-        logger.error("%d AppServers are left: see to what the API server says, and run this again", len(failures))
+        logger.error("%d of the AppServers are left: mend what the API server says, and run this again", len(failures))
         return 1
     if keeping:
         await cluster.delete_lease(*lease)
