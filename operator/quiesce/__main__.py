@@ -33,21 +33,23 @@ async def run(options: argparse.Namespace) -> None:
     leadership = _leadership(cluster, options, instance)
     health = await serve_health(operator, options.health_port, leadership)
     try:
-        if leadership:
-            await leadership.acquire()
-        else:
+        if leadership is None:
             logger.warning("POD_NAMESPACE is not set: there is no lease, and no other operator may run")
-        await _act(operator, options.namespace, instance, leadership)
+        await _lead(cluster, operator, instance, leadership)
     finally:
         await health.cleanup()
         await cluster.close()
 
 
-async def _act(operator: Operator, namespaces: list[str], instance: str, leadership: Leadership | None) -> None:
-    keeping = asyncio.create_task(leadership.keep()) if leadership else None
+async def _lead(cluster: KubeCluster, operator: Operator, instance: str, leadership: Leadership | None) -> None:
+    keeping: asyncio.Task[None] | None = None
     loop: asyncio.Task[None] | None = None
     watches: asyncio.Task[None] | None = None
     try:
+        if leadership:
+            await leadership.acquire()
+            keeping = asyncio.create_task(leadership.keep())
+        namespaces = await cluster.leave_out_forbidden()
         await operator.prime()
         # Before kopf: when it ends, it ends every task that began after it.
         loop = asyncio.create_task(operator.run())
@@ -62,9 +64,10 @@ async def _act(operator: Operator, namespaces: list[str], instance: str, leaders
         )
         _cancelled_by_signals()  # as before, and not kopf first: the loop stops first
         watches = asyncio.create_task(kopf.run_tasks(started, ignored=ours))
-        # Neither ends by itself. Whatever does ends the process with an error, and its successor starts from what is
-        # in the cluster.
-        done, _ = await asyncio.wait({loop, watches}, return_when=asyncio.FIRST_COMPLETED)
+        # None of them ends by itself. Whatever does ends the process with an error, and its successor starts from what
+        # is in the cluster.
+        tasks = {task for task in (loop, watches, keeping) if task}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         raise RuntimeError("the loop has ended" if loop in done else "the watches have ended")

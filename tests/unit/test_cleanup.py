@@ -26,6 +26,7 @@ class FakeRemains:
     def __init__(self, *servers: Held, holder: str | None = None) -> None:
         self.servers = {held.metadata.key: held for held in servers}
         self.pods = ["quiesce-1"]
+        self.has_no_crds = False
         self.scaled: list[str] = []
         self.refuse = lambda _: None
         self.lease_: Lease | None = None
@@ -58,6 +59,9 @@ class FakeRemains:
             self._put(LeaseSpec(self.lease_.holder, DURATION_SECONDS))
             await asyncio.sleep(2)
 
+    async def leave_out_forbidden(self) -> list[str]:
+        return []
+
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
         self.scaled.append(f"{namespace}/{deployment}")
         return Scale(ScaleStatus("app=quiesce")) if deployment == "quiesce" else None
@@ -68,6 +72,8 @@ class FakeRemains:
 
     async def held(self) -> list[Held]:
         await asyncio.sleep(0.01)
+        if self.has_no_crds:
+            raise ClusterError(404, "the server could not find the requested resource")
         return list(self.servers.values())
 
     async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None:
@@ -192,6 +198,16 @@ def test_one_that_is_gone_is_no_failure() -> None:
 
         cluster.refuse = gone
         assert await clean(cluster) == 0
+
+    run(story)
+
+
+def test_where_the_crds_are_gone_nothing_is_left() -> None:
+    async def story() -> None:
+        cluster = FakeRemains(holder="")
+        cluster.has_no_crds = True
+        assert await clean(cluster, "quiesce") == 0
+        assert cluster.lease_ is None
 
     run(story)
 

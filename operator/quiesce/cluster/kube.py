@@ -62,7 +62,7 @@ class KubeCluster:
 
     def __init__(self, api: client.ApiClient, namespaces: Sequence[str]) -> None:
         self._api = api
-        self._namespaces = namespaces
+        self._namespaces = list(namespaces)
 
     @classmethod
     async def connect(cls, namespaces: Sequence[str] = ()) -> "KubeCluster":
@@ -75,6 +75,23 @@ class KubeCluster:
 
     async def close(self) -> None:
         await self._api.close()
+
+    async def leave_out_forbidden(self) -> Sequence[str]:
+        """The namespaces that are looked after: not those that were deleted, and the right to look into them too."""
+        wanted, refusal = self._namespaces, ""
+        self._namespaces = []
+        for namespace in wanted:
+            try:
+                await self._send("GET", SERVERS, namespace, Items, query=[("limit", "1")])
+                self._namespaces.append(namespace)
+            except ClusterError as error:
+                if error.status != HTTPStatus.FORBIDDEN:
+                    raise
+                refusal = str(error)
+                logger.error("leaves the namespace %s out until the next start: %s", namespace, error)
+        if wanted and not self._namespaces:
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"no namespace is left to look after: {refusal}")
+        return self._namespaces
 
     async def everything(self) -> Snapshot:
         return Snapshot(

@@ -1,5 +1,6 @@
 """What the loop asks of Kubernetes. Every call is one request."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -100,6 +101,8 @@ class Scale(Narrow, frozen=True):
 
 class Remains(Leases, Protocol):
     """What is left of an operator, for `quiesce cleanup`."""
+
+    async def leave_out_forbidden(self) -> Sequence[str]: ...
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None: ...
 

@@ -25,6 +25,7 @@ class OperatorRunsError(Exception):
 
 async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, str], deployment: str) -> int:
     """The exit code: 0 if every finalizer is gone."""
+    await cluster.leave_out_forbidden()
     if deployment:
         await _scale_to_zero(cluster, lease[0], deployment)
     # Where there is no Lease no operator runs; its namespace may be gone with it.
@@ -84,12 +85,22 @@ async def _free_all(cluster: Remains) -> dict[str, ClusterError]:
     """The servers that still have the finalizer, and why."""
     failures: dict[str, ClusterError] = {}
     for _ in range(PASSES):
-        left = [held for held in await cluster.held() if names.FINALIZER in held.metadata.finalizers]
+        left = await _held(cluster)
         if not left:
             logger.info("no AppServer has the finalizer %s", names.FINALIZER)
             return {}
         failures = await _free(cluster, left)
     return failures
+
+
+async def _held(cluster: Remains) -> list[Held]:
+    try:
+        found = await cluster.held()
+    except ClusterError as error:
+        if error.status == HTTPStatus.NOT_FOUND:  # the CRDs are gone, and with them every server
+            return []
+        raise
+    return [held for held in found if names.FINALIZER in held.metadata.finalizers]
 
 
 async def _free(cluster: Remains, left: list[Held]) -> dict[str, ClusterError]:

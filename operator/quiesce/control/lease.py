@@ -81,10 +81,9 @@ class Leadership:
                 await asyncio.sleep(began + RENEW_SECONDS - loop.time())
 
     async def release(self) -> None:
-        """Let another one have the lease at once. Whatever acts has stopped before."""
-        if self._deadline is None:
-            return
-        self._deadline.cancel()
+        """Let another one have the lease at once, if it is ours. Whatever acts has stopped before."""
+        if self._deadline:
+            self._deadline.cancel()
         try:
             for _ in range(2):  # a renewal that was given up may come through between the two requests
                 found = await self._ask(self._leases.lease(*self._key))
