@@ -72,7 +72,7 @@ async def test_of_chosen_namespaces_each_is_listed_and_nothing_else() -> None:
     assert all("/namespaces/shop/" in path or "/namespaces/billing/" in path for path in api.asked)
     api.asked.clear()
     await KubeCluster(api, []).everything()
-    assert len(api.asked) == 4
+    assert len(api.asked) == 6
     assert not any("namespaces" in path for path in api.asked)
 
 
