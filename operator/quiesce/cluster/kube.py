@@ -14,7 +14,7 @@ from kubernetes.aio import client, config
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.objects import EndpointSlice, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
@@ -96,6 +96,9 @@ class KubeCluster:
 
     async def service(self, namespace: str, name: str) -> Service | None:
         return await self._find(_named("/api/v1/namespaces/{namespace}/services", name), namespace, Service)
+
+    async def node(self, name: str) -> Node | None:
+        return await self._find(_named("/api/v1/nodes", name), "", Node)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)

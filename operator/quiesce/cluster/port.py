@@ -4,7 +4,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.objects import EndpointSlice, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
@@ -51,6 +51,8 @@ class Cluster(Protocol):
     async def pods(self, namespace: str, group: str) -> list[Pod]: ...
 
     async def service(self, namespace: str, name: str) -> Service | None: ...
+
+    async def node(self, name: str) -> Node | None: ...
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
