@@ -16,7 +16,7 @@ from kubernetes.aio import client, config
 from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
 from quiesce.model import names
 from quiesce.model.lease import Lease
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
@@ -130,6 +130,9 @@ class KubeCluster:
 
     async def budget(self, namespace: str, name: str) -> Budget | None:
         return await self._find(_named(BUDGETS, name), namespace, Budget)
+
+    async def node(self, name: str) -> Node | None:
+        return await self._find(_named("/api/v1/nodes", name), "", Node)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from quiesce.model.lease import Lease
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
@@ -57,6 +57,8 @@ class Cluster(Protocol):
     async def service(self, namespace: str, name: str) -> Service | None: ...
 
     async def budget(self, namespace: str, name: str) -> Budget | None: ...
+
+    async def node(self, name: str) -> Node | None: ...
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
