@@ -47,9 +47,9 @@ def wait(what: str, condition: Callable[[], Any], timeout: float = 60) -> Any:
     raise AssertionError(f"after {timeout:g} s this is not so: {what}; last seen: {last!r}")
 
 
-def kubectl(*arguments: str, stdin: str | None = None) -> str:
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
     command = ["kubectl", "--kubeconfig", str(kubeconfig()), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     if done.returncode:
         raise AssertionError(f"{' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

@@ -9,6 +9,7 @@ from tests.cluster.paths import PROJECT
 from tests.estate import OPERATOR_NAMESPACE, kubectl, wait
 
 RELEASE = "quiesce"
+SELECTOR = ("-l", "app.kubernetes.io/name=quiesce")
 IMAGE = {"image.repository": "quiesce.local/operator", "image.tag": "dev", "image.pullPolicy": "IfNotPresent"}
 
 
@@ -27,7 +28,7 @@ def uninstall() -> None:
 
 
 def operator_pods() -> list[str]:
-    found = kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=quiesce", "-o", "json")
+    found = kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", *SELECTOR, "-o", "json")
     return [pod["metadata"]["name"] for pod in json.loads(found)["items"]]
 
 
