@@ -102,7 +102,7 @@ class Estate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        kubectl("delete", "namespace", self.namespace, "--wait=false")
+        kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
     # What a user does.
 
