@@ -5,12 +5,17 @@ import random
 import statistics
 import sys
 import time
+from datetime import datetime
+from typing import Any
 
-from tests import audit, install
-from tests.estate import Estate, kubectl, wait
+from tests import install
+from tests.cluster.paths import AUDIT_LOG
+from tests.estate import OPERATOR_NAMESPACE, Estate, kubectl, wait
 
 TIMES = 50
 IDLE_SECONDS = (2, 3)  # the kubelet is still busy with a server that was resumed just now
+WRITES = ("create", "update", "patch", "delete")
+ACCOUNT = f"system:serviceaccount:{OPERATOR_NAMESPACE}:quiesce"
 QUIET_SECONDS = 60
 
 
@@ -67,7 +72,7 @@ def roll_writes(estate: Estate) -> dict[str, float]:
     wait("the roll has begun", lambda: estate.condition("sg", "shop", "Progressing").get("status") == "True", 30)
     estate.wait_ready("shop", timeout=180)
     counts: dict[str, int] = {}
-    for resource in audit.writes(began, time.time() + 1):
+    for resource in written(began, time.time() + 1):
         counts[resource] = counts.get(resource, 0) + 1
     return {
         "total": round(sum(counts.values()) / 3, 1),
@@ -78,11 +83,32 @@ def roll_writes(estate: Estate) -> dict[str, float]:
 def requests_since(began: float, seconds: float) -> dict[str, int]:
     """What the operator asks of the API server while nothing happens."""
     time.sleep(max(0.0, began + seconds - time.time()))
-    found = [entry for entry in audit.entries(began, began + seconds) if entry["objectRef"].get("resource") != "events"]
+    found = [entry for entry in audit(began, began + seconds) if entry["objectRef"].get("resource") != "events"]
     return {
-        "writes": sum(entry["verb"] in audit.WRITES for entry in found),
+        "writes": sum(entry["verb"] in WRITES for entry in found),
         "lists": sum(entry["verb"] == "list" for entry in found),
     }
+
+
+def written(began: float, ended: float) -> list[str]:
+    found = []
+    for entry in audit(began, ended):
+        target = entry["objectRef"]
+        if entry["verb"] in WRITES and target.get("resource") not in ("events", "leases"):
+            parts = (entry["verb"], target["resource"], target.get("subresource", ""))
+            found.append(" ".join(part for part in parts if part))
+    return found
+
+
+def audit(began: float, ended: float) -> list[dict[str, Any]]:
+    entries = (json.loads(line) for line in AUDIT_LOG.read_text().splitlines())
+    return [
+        entry
+        for entry in entries
+        if entry["user"]["username"] == ACCOUNT
+        and began <= datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp() <= ended
+        and entry.get("objectRef")
+    ]
 
 
 if __name__ == "__main__":
