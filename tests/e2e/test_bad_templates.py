@@ -22,7 +22,6 @@ NOT_THERE = {"image": "quiesce.local/nowhere:1", "imagePullPolicy": "Never"}
 @pytest.fixture
 def serving(shop: Estate) -> Iterator[Watcher]:
     """How many servers the Service has, from before the trouble until after it."""
-    shop.wait_ready("shop")
     with Watcher(lambda: len(shop.endpoints())) as watcher:
         wait("it has looked", lambda: watcher.seen, 5)
         yield watcher
@@ -47,6 +46,8 @@ def test_servers_that_crash_stop_the_roll_and_are_mended_first(shop: Estate, ser
 def test_servers_that_never_get_ready_stop_the_roll_until_the_template_is_put_back(
     shop: Estate, serving: Watcher
 ) -> None:
+    shop.group("shop", version=2)
+    shop.wait_ready("shop")
     before = shop.uids()
     shop.group("shop", version=2, container=NEVER_READY)
     wait("a new server runs", lambda: shop.condition("aps", "shop-2", "Ready").get("reason") == "PodNotReady", 60)

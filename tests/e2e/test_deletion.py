@@ -104,4 +104,5 @@ def owners(estate: Estate) -> list[str]:
 
 
 def is_empty(estate: Estate) -> bool:
-    return not servers(estate) and not estate.pods() and estate.get("sg", "shop") is None
+    left = (estate.get(kind, "shop") for kind in ("sg", "pdb"))
+    return not servers(estate) and not estate.pods() and not any(left)
