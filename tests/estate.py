@@ -102,6 +102,8 @@ class Estate:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A namespace's own deletion looks at its pods again only after half of what their grace periods allow.
+        self.kubectl("delete", "servergroups,appservers", "--all", "--wait=false")
         kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
     # What a user does.

@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,97 +14,89 @@ from tests.cluster.load import Load, service_url
 from tests.estate import Estate, Watcher, kubectl, wait
 
 MOST_WRITES_A_MINUTE = 12
+RESTRICT = "pod-security.kubernetes.io/enforce"
 CRASHES = {"command": ["sh", "-c", "exit 1"]}
 NEVER_READY = {"readinessProbe": {"httpGet": {"path": "/nowhere", "port": "management"}, "periodSeconds": 1}}
 NOT_THERE = {"image": "quiesce.local/nowhere:1", "imagePullPolicy": "Never"}
 
 
-@pytest.fixture
-def serving(shop: Estate) -> Iterator[Watcher]:
-    """How many servers the Service has, from before the trouble until after it."""
-    with Watcher(lambda: len(shop.endpoints())) as watcher:
-        wait("it has looked", lambda: watcher.seen, 5)
-        yield watcher
+@dataclass(frozen=True)
+class Trouble:
+    """A group that can't start, in a namespace of its own; what is said of it; how it is mended."""
+
+    estate: Estate
+    words: str
+    mend: Callable[[], object]
 
 
-def test_servers_that_crash_stop_the_roll_and_are_mended_first(shop: Estate, serving: Watcher) -> None:
-    before = shop.uids()
-    with Load(shop.namespace, service_url(shop.namespace, "shop")) as load:
-        time.sleep(3)  # kept-alive connections to every server
-        shop.group("shop", container=CRASHES)
-        said = wait("the group names it and says why", functools.partial(needs_help, shop, "shop-2"), 60)
-        assert "CrashLoopBackOff" in said or "back-off" in said, said
-        assert shop.endpoints() == {"shop-0", "shop-1"}
-        shop.group("shop", version=2)
-        shop.wait_ready("shop", timeout=180)
-        load.stop()
-    assert load.result().failed == 0, load.result()
-    assert min(serving.seen) == 2
-    assert not shop.uids().items() & before.items()
-
-
-def test_servers_that_never_get_ready_stop_the_roll_until_the_template_is_put_back(
-    shop: Estate, serving: Watcher
-) -> None:
-    shop.group("shop", version=2)
-    shop.wait_ready("shop")
-    before = shop.uids()
-    shop.group("shop", version=2, container=NEVER_READY)
-    wait("a new server runs", lambda: shop.condition("aps", "shop-2", "Ready").get("reason") == "PodNotReady", 60)
-    said = wait("the group says why it does not go on", lambda: unready(shop), 60)
-    assert "shop-2" in said, said
-    shop.group("shop", version=2)
-    shop.wait_ready("shop", timeout=60)
-    assert min(serving.seen) == 2
-    after = shop.uids()
-    assert (after["shop-0"], after["shop-1"]) == (before["shop-0"], before["shop-1"])
-
-
-def test_a_newer_template_in_mid_roll_is_taken_up_at_once(shop: Estate, serving: Watcher) -> None:
-    with Watcher(lambda: wave(shop, "shop-0")) as first:
-        shop.group("shop", version=2, container={"env": [{"name": "WAVE", "value": "2"}]})
-        wait("the roll has reached a server", lambda: wave(shop, "shop-2") == "2", 60)
-        shop.group("shop", version=2, container={"env": [{"name": "WAVE", "value": "3"}]})
-        shop.wait_ready("shop", timeout=180)
-    assert {wave(shop, f"shop-{ordinal}") for ordinal in range(3)} == {"3"}
-    assert [value for value in first.seen if value is not None] == ["", "3"]  # it never had the one in between
-    assert min(serving.seen) == 2
-
-
-def test_what_can_not_start_says_why_and_costs_little() -> None:
-    """A minute of four kinds of trouble at once, each in a namespace of its own; then each is mended."""
+@pytest.fixture(scope="module")
+def troubles() -> Iterator[tuple[float, list[Trouble]]]:
+    """Four kinds of trouble at once, and when they had begun and been told; they last while other tests run."""
     with contextlib.ExitStack() as stack:
         quota, security, image, crash = (
             stack.enter_context(Estate(name)) for name in ("quota", "security", "image", "crash")
         )
         quota.apply("v1", "ResourceQuota", "small", spec={"hard": {"pods": "0"}})
-        restrict = "pod-security.kubernetes.io/enforce"
-        kubectl("label", "namespace", security.namespace, f"{restrict}=restricted")
-        quota.group("shop", replicas=2)
-        security.group("shop", replicas=2)
-        image.group("shop", replicas=1, container=NOT_THERE)
-        crash.group("shop", replicas=1, container=CRASHES)
-        words = {
-            quota: "exceeded quota: small",
-            security: 'violates PodSecurity "restricted:latest"',
-            image: "ErrImageNeverPull",
-            crash: "CrashLoopBackOff",
-        }
-        for estate, text in words.items():
-            wait(f"{estate.namespace} says {text}", functools.partial(says, estate, text), 60)
-        if access.is_local():
-            began = time.time()
-            time.sleep(60)
-            for estate in words:
-                written = audit.writes(began, began + 60, estate.namespace)
-                assert len(written) <= MOST_WRITES_A_MINUTE, (estate.namespace, written)
-        kubectl("-n", quota.namespace, "delete", "resourcequota", "small")
-        kubectl("label", "namespace", security.namespace, f"{restrict}-")
-        image.group("shop", replicas=1)
-        crash.group("shop", replicas=1)
-        for estate in words:
-            estate.wait_ready("shop", 2 if estate in (quota, security) else 1, timeout=90)
-            assert estate.condition("sg", "shop", "Stalled")["status"] == "False"
+        kubectl("label", "namespace", security.namespace, f"{RESTRICT}=restricted")
+        for estate, container in ((quota, {}), (security, {}), (image, NOT_THERE), (crash, CRASHES)):
+            estate.group("shop", replicas=1, container=container)
+        found = [
+            Trouble(quota, "exceeded quota: small", lambda: quota.kubectl("delete", "resourcequota", "small")),
+            Trouble(
+                security,
+                'violates PodSecurity "restricted:latest"',
+                lambda: kubectl("label", "namespace", security.namespace, f"{RESTRICT}-"),
+            ),
+            Trouble(image, "ErrImageNeverPull", lambda: image.group("shop", replicas=1)),
+            Trouble(crash, "CrashLoopBackOff", lambda: crash.group("shop", replicas=1)),
+        ]
+        for trouble in found:
+            told = functools.partial(says, trouble.estate, trouble.words)
+            wait(f"{trouble.estate.namespace} says {trouble.words}", told, 60)
+        yield time.time(), found
+
+
+def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one(
+    troubles: tuple[float, list[Trouble]],  # noqa: ARG001
+) -> None:
+    """Crashing servers, then ones that don't get ready, then good ones, without a request lost meanwhile."""
+    with Estate("bad") as shop:
+        shop.group("shop", replicas=2)
+        shop.wait_ready("shop", 2)
+        with (
+            Load(shop.namespace, service_url(shop.namespace, "shop")) as load,
+            Watcher(lambda: len(shop.endpoints())) as serving,
+            Watcher(lambda: image_of(shop, "shop-0")) as images,
+        ):
+            time.sleep(3)  # kept-alive connections to both
+            shop.group("shop", replicas=2, container=CRASHES)
+            said = wait("the group says which and why", functools.partial(needs_help, shop, "shop-1"), 60)
+            assert "back-off" in said, said
+            shop.group("shop", replicas=2, container=NEVER_READY)
+            said = wait("the group says which and why", lambda: unready(shop), 60)
+            assert "shop-1" in said, said
+            assert shop.endpoints() == {"shop-0"}
+            shop.group("shop", replicas=2, version=2)
+            shop.wait_ready("shop", 2)
+            load.stop()
+        assert load.result().failed == 0, load.result()
+        assert min(serving.seen) == 1
+        # The other never had a bad template.
+        assert [image for image in images.seen if image] == ["quiesce.local/wildfly:1 ", "quiesce.local/wildfly:2 "]
+
+
+def test_what_can_not_start_says_why_costs_little_and_is_mended(troubles: tuple[float, list[Trouble]]) -> None:
+    began, found = troubles
+    if access.is_local():
+        time.sleep(max(0, began + 61 - time.time()))
+        written = {trouble.words: audit.writes(began, began + 60, trouble.estate.namespace) for trouble in found}
+        assert all(len(writes) <= MOST_WRITES_A_MINUTE for writes in written.values()), written
+    for trouble in found:
+        wait("it is still told", functools.partial(says, trouble.estate, trouble.words), 10)
+        trouble.mend()
+    for trouble in found:
+        trouble.estate.wait_ready("shop", 1)
+        assert trouble.estate.condition("sg", "shop", "Stalled")["status"] == "False"
 
 
 def needs_help(estate: Estate, server: str) -> str:
@@ -126,10 +118,12 @@ def says(estate: Estate, text: str) -> bool:
     return text in f"{stalled.get('reason')}: {stalled.get('message')}" and "shop-0" in needs_help(estate, "shop-0")
 
 
-def wave(estate: Estate, pod: str) -> str | None:
-    """The variable WAVE of a pod's server; None while there is no pod."""
+def image_of(estate: Estate, pod: str) -> str:
+    """What a pod's server is made from: its image, and whether it crashes or can't get ready."""
     found = estate.get("pod", pod)
     if found is None:
-        return None
-    env: list[dict[str, Any]] = found["spec"]["containers"][0].get("env") or []
-    return next((str(one["value"]) for one in env if one["name"] == "WAVE"), "")
+        return ""
+    container = found["spec"]["containers"][0]
+    path = container["readinessProbe"]["httpGet"]["path"]
+    bad = ("crashes" if container.get("command") else "") + ("never ready" if path == "/nowhere" else "")
+    return f"{container['image']} {bad}"

@@ -40,21 +40,11 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
     wait("the servers are in it", lambda: web.endpoints("web") == SERVERS, 10)
 
 
-def test_a_service_that_publishes_servers_that_are_not_ready_is_named_and_not_waited_for(web: Estate) -> None:
-    web.service("peers", app="web", publishNotReadyAddresses=True)
-    wait("the servers are in it", lambda: web.endpoints("peers") == SERVERS, 10)
-    web.annotate("aps/web-1", suspend="true")
-    web.wait_state("web-1", "Suspended", 15)
-    assert web.endpoints("web") == {"web-0"}
-    assert "web-1" in web.endpoints("peers")
-    assert "peers" in web.status("web-1")["suspend"]["unconfirmable"]
-    resume(web)
-    web.kubectl("delete", "svc", "peers")
-
-
 def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -> None:
+    """All but those that publish servers which are not ready: they are named, and not waited for."""
     web.service("other", app="web")
-    wait("the servers are in it", lambda: web.endpoints("other") == SERVERS, 10)
+    web.service("peers", app="web", publishNotReadyAddresses=True)
+    wait("the servers are in both", lambda: web.endpoints("other") == web.endpoints("peers") == SERVERS, 10)
 
     def look() -> tuple[str, bool]:
         state = web.state("web-1")  # before the endpoints: those can only be later
@@ -63,11 +53,13 @@ def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -
     with Watcher(look) as watcher:
         web.annotate("aps/web-1", suspend="true")
         web.wait_state("web-1", "Suspended", 15)
-        assert web.endpoints("web") == web.endpoints("other") == {"web-0"}
-        resume(web)
     assert not {("Suspending", True), ("Suspended", True)} & set(watcher.seen)
-    assert web.endpoints("other") == SERVERS
-    web.kubectl("delete", "svc", "other")
+    assert web.endpoints("web") == web.endpoints("other") == {"web-0"}
+    assert web.endpoints("peers") == SERVERS
+    assert "peers" in web.status("web-1")["suspend"]["unconfirmable"]
+    resume(web)
+    wait("it is back in the other, too", lambda: web.endpoints("other") == SERVERS, 5)
+    web.kubectl("delete", "svc", "other", "peers")
 
 
 def test_a_withdrawal_that_a_service_does_not_confirm_is_told_and_waited_for(web: Estate) -> None:
