@@ -27,7 +27,7 @@ def _standard_install(operator: None) -> Iterator[None]:  # noqa: ARG001
     install.install()
 
 
-def test_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_in_a_drain_lose_nothing(shop: Estate) -> None:
+def test_a_group_survives_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_in_a_drain(shop: Estate) -> None:
     before = runs(shop)
     first = install.leader()
     with Load(shop.namespace, service_url(shop.namespace, "shop")) as load:
@@ -60,7 +60,7 @@ def test_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_in_a_drain_lose_n
     assert took < 20
 
 
-def test_chosen_namespaces_then_none_then_all(shop: Estate) -> None:
+def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_new_install(shop: Estate) -> None:
     before = runs(shop)
     with Estate("leaving") as leaving, Estate("elsewhere") as elsewhere:
         install.install(watchNamespaces=f"{{{shop.namespace},{leaving.namespace}}}")
