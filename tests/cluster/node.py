@@ -196,6 +196,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
             "failCgroupV1": False,
             "failSwapOn": False,
             "localStorageCapacityIsolation": False,
+            # A container that is killed over and over is back at once: the tests kill the operator often.
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
             # This machine's disk isn't the tests' business.
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
             "imageGCHighThresholdPercent": 100,

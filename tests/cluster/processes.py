@@ -77,6 +77,11 @@ def wait_for(what: str, ready: Callable[[], bool], daemon: str, timeout: float) 
         time.sleep(0.1)
 
 
+def of_container(container: str) -> list[int]:
+    """The first process of a container, with which all others of it end."""
+    return [pid for pid in _all_processes() if _is_first_of(pid, container)]
+
+
 def kill_leftovers() -> None:
     """Kills what a run that died left behind: our daemons and shims, and every process of the cluster's pods."""
     deadline = time.monotonic() + 10
@@ -149,6 +154,16 @@ def _is_daemon(pid: int) -> bool:
     if program != paths.BIN or Path(words[0]).name in ("kubectl", "helm", "ctr", "fortio"):
         return False
     return any(str(folder) in word for word in words for folder in (paths.CLUSTER, paths.NODES))
+
+
+def _is_first_of(pid: int, container: str) -> bool:
+    try:
+        cgroup = Path(f"/proc/{pid}/cgroup").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    numbers = next(line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+    return container in cgroup and numbers[-1] == "1"
 
 
 def _is_in_pod(pid: int) -> bool:

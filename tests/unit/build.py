@@ -1,10 +1,11 @@
 """Builders with sensible defaults: a server that serves, its pod, what it says, and one look at all of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, Member
+from quiesce.decide.group import GroupObservation
+from quiesce.decide.members import Member
 from quiesce.decide.observation import Notes, Observation
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
@@ -30,6 +31,7 @@ from quiesce.model.resources import (
     AppServerSpec,
     AppServerStatus,
     Drain,
+    GroupService,
     RollingUpdate,
     Scope,
     SecretRef,
@@ -217,6 +219,8 @@ def group(
     desired_state: Any = "Running",
     deleted: bool = False,
     metadata: ServerTemplateMetadata | None = None,
+    budget: Literal["Managed", "None"] = "None",
+    service: GroupService | None = None,
     **changes: Any,
 ) -> ServerGroup:
     """`changes` go to the spec of its servers."""
@@ -234,6 +238,8 @@ def group(
             replicas=replicas,
             desired_state=desired_state,
             strategy=Strategy(rolling_update=RollingUpdate(max_unavailable)),
+            pod_disruption_budget=budget,
+            service=service,
         ),
         status=status or ServerGroupStatus(),
     )

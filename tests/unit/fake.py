@@ -8,7 +8,7 @@ import msgspec
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Condition, EndpointSlice, Node, Pod, Service
+from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
@@ -16,7 +16,7 @@ from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, report
 
 Key = tuple[str, str]
-T = TypeVar("T", AppServer, ServerGroup, Pod)
+T = TypeVar("T", AppServer, ServerGroup, Pod, Service | Budget)
 replace = msgspec.structs.replace
 
 
@@ -34,22 +34,21 @@ class FakeCluster:
         self._groups: dict[Key, ServerGroup] = {}
         self._pods: dict[Key, Pod] = {}
         self._services: dict[Key, Service] = {}
+        self._budgets: dict[Key, Budget] = {}
         self._versions = itertools.count(100)
         for thing in things:
             self.put(thing)
 
     def put(self, thing: Any) -> None:
-        kinds: dict[type, dict[Key, Any]] = {
-            AppServer: self._servers,
-            ServerGroup: self._groups,
-            Pod: self._pods,
-            Service: self._services,
-        }
-        kinds[type(thing)][thing.metadata.namespace, thing.metadata.name] = self._newer(thing)
+        self._of(type(thing))[_key(thing)] = self._newer(thing)
 
     def take(self, namespace: str, name: str) -> None:
         """A pod is gone."""
         del self._pods[namespace, name]
+
+    def latest(self, thing: T) -> T:
+        known: T = self._of(type(thing))[_key(thing)]
+        return known
 
     def count(self, request: str) -> int:
         return self.asked.count(request)
@@ -79,6 +78,9 @@ class FakeCluster:
     async def service(self, namespace: str, name: str) -> Service | None:
         self._ask("service", name)
         return self._services.get((namespace, name))
+
+    async def budget(self, namespace: str, name: str) -> Budget | None:
+        return self._budgets.get((namespace, name))
 
     async def node(self, name: str) -> Node | None:
         self._ask("node", name)
@@ -124,6 +126,18 @@ class FakeCluster:
         self._ask("delete_server", f"{namespace}/{name} {uid}")
         del self._servers[namespace, name]
 
+    async def apply_object(self, manifest: dict[str, Any]) -> Kept:
+        self._ask("apply_object", f"{manifest['kind']} {manifest['metadata']['name']}")
+        kind: type[Kept] = Service if manifest["kind"] == "Service" else Budget
+        made = msgspec.convert(
+            {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{manifest['kind']}"}}, kind
+        )
+        return self._put(made)
+
+    async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self._ask("delete_object", f"{kind} {name} {uid}")
+        del (self._services if kind == "Service" else self._budgets)[namespace, name]
+
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         self._ask("set_finalizers", ",".join(finalizers))
         return self._put(replace(server, metadata=replace(server.metadata, finalizers=tuple(finalizers))))
@@ -154,9 +168,18 @@ class FakeCluster:
 
     def _put(self, thing: T) -> T:
         self.put(thing)
-        kind: Any = {AppServer: self._servers, ServerGroup: self._groups, Pod: self._pods}[type(thing)]
-        put: T = kind[_key(thing)]
+        put: T = self._of(type(thing))[_key(thing)]
         return put
+
+    def _of(self, kind: type) -> dict[Key, Any]:
+        kinds: dict[type, dict[Key, Any]] = {
+            AppServer: self._servers,
+            ServerGroup: self._groups,
+            Pod: self._pods,
+            Service: self._services,
+            Budget: self._budgets,
+        }
+        return kinds[kind]
 
 
 class FakeWildFly:

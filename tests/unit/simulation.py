@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, Member, decide_group
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 import yaml
 
-from quiesce.decide.group import GroupObservation, Member, decide_group, max_unavailable
+from quiesce.decide.budget import max_unavailable
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition

@@ -6,7 +6,8 @@ import pytest
 
 from quiesce.decide.podspec import BadTemplateError, build_pod, hold_seconds, template_hash
 from quiesce.model import names
-from tests.unit.build import server, template
+from quiesce.model.resources import GroupService
+from tests.unit.build import group, server, template
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -259,3 +260,27 @@ def test_hooks_of_other_containers_are_kept() -> None:
     sidecar = {"name": "sidecar", "image": "log:1", "lifecycle": {"preStop": run("flush")}}
     users["spec"]["containers"].append(sidecar)
     assert build_pod(server(template=users))["spec"]["containers"][1] == sidecar
+
+
+@pytest.mark.parametrize(
+    ("users", "hostname", "subdomain"),
+    [
+        pytest.param({}, "shop-0", "shop-headless", id="named in the headless Service"),
+        pytest.param({"hostname": "one"}, "one", "shop-headless", id="with a name of its own"),
+        pytest.param({"subdomain": "peers"}, None, "peers", id="in a Service of its own"),
+    ],
+)
+def test_a_server_of_a_group_with_services_has_a_name_in_them(
+    users: dict[str, str], hostname: str | None, subdomain: str
+) -> None:
+    of = group(service=GroupService(ports=({"port": 80},)))
+    spec = build_pod(server(template=template(**users)), of)["spec"]
+    assert (spec.get("hostname"), spec.get("subdomain")) == (hostname, subdomain)
+    assert "hostname" not in build_pod(server(), group())["spec"]
+
+
+def test_a_pod_template_can_not_take_its_pod_out_of_the_group() -> None:
+    users = {**template(), "metadata": {"labels": {names.SERVER_GROUP: "other", "app": "other"}}}
+    one = server(template=users, labels={names.SERVER_GROUP: "shop", "app": "shop"})
+    labels = build_pod(one)["metadata"]["labels"]
+    assert (labels[names.SERVER_GROUP], labels["app"]) == ("shop", "other")

@@ -10,7 +10,7 @@ from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Node, Service, ServiceSpec
+from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
 from tests.unit.build import NOW, drain, pod, report, server, status
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
@@ -104,7 +104,7 @@ async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:
 async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_again() -> None:
     known = replace(drain(since=NOW - 5), unconfirmable=("headless",))
     one = server(annotations={names.SUSPEND: "true"}, status=status("PreSuspend", known))
-    spec = ServiceSpec(publish_not_ready_addresses=True)
+    spec = {"publishNotReadyAddresses": True}
     cluster = FakeCluster(one, pod(gate=False), Service(Metadata("late", "shop"), spec))
     loop = Loop(cluster, one, pod(gate=False))
     loop.world.see_slice(endpoints("a", "headless", **{"pod-shop-0": True}))

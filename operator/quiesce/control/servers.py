@@ -113,13 +113,18 @@ class Servers:
 
     async def _routes(self, o: Observation, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Services that still have the pod as ready, and of those the ones that will whatever happens."""
-        routes, drain = self._world.routes(pod), o.server.status.suspend
+        namespace, drain = pod.metadata.namespace, o.server.status.suspend
+        # The headless one that a group keeps is for servers to find each other, and says nothing of requests.
+        kept = self._world.services
+        known = (route for route in self._world.routes(pod) if (namespace, route) in kept)
+        discovery = {route for route in known if kept[namespace, route].publishes_not_ready}
+        routes = tuple(route for route in self._world.routes(pod) if route not in discovery)
         if not routes or not drain or o.now - drain.since.timestamp() < SLOW_WITHDRAWAL_SECONDS:
             return routes, ()
         unconfirmable = set(drain.unconfirmable)
         for route in set(routes) - unconfirmable:
-            service = await self._cluster.service(pod.metadata.namespace, route)
-            if service and service.spec.publish_not_ready_addresses:
+            service = await self._cluster.service(namespace, route)
+            if service and service.publishes_not_ready:
                 unconfirmable.add(route)
         return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 

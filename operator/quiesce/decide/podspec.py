@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from quiesce.model import names
-from quiesce.model.resources import AppServer
+from quiesce.model.resources import AppServer, ServerGroup
 
 # How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
 RESERVE_SECONDS = 15
@@ -33,6 +33,11 @@ def template_hash(template: dict[str, Any]) -> str:
     """Tells templates apart. Only what the user wrote counts, so an upgrade of the operator rolls nothing."""
     canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def headless_name(group: str) -> str:
+    """The Service by which the servers of a group find each other."""
+    return f"{group}-headless"
 
 
 def hold_seconds(server: AppServer) -> int:
@@ -83,25 +88,25 @@ def _own_wait(container: dict[str, Any]) -> int:
     )
 
 
-def build_pod(server: AppServer) -> dict[str, Any]:
+def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, Any]:
     """The manifest of a server's pod.
 
     Added to the template: the readiness gate, closed at first; the hold, a preStop hook that only waits, so that
     every deletion leaves time for a drain (its end comes early, when the server's process ends), and takes the place of
     a hook of the template's own that only waits; a grace period that is longer than the hold by the template's own;
-    labels, owner and the template's hash.
+    labels, owner and the template's hash; and where the group keeps Services, a DNS name in the headless one.
 
     Raises BadTemplateError.
     """
     try:
-        return _build(server)
+        return _build(server, group)
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if isinstance(error, BadTemplateError):
             raise
         raise BadTemplateError(f"spec.template can't be read as a pod template: {error}") from error
 
 
-def _build(server: AppServer) -> dict[str, Any]:
+def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     template = msgspec.json.decode(msgspec.json.encode(server.spec.template), type=dict[str, Any])
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     container = admin_container(spec, server.spec.admin.port)
@@ -115,7 +120,10 @@ def _build(server: AppServer) -> dict[str, Any]:
     gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
     spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
     own = server.metadata
-    labels = {**own.labels, **(metadata.get("labels") or {}), names.MANAGED: "true", names.SERVER: own.name}
+    if group and group.spec.service and not spec.get("subdomain"):
+        spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
+    ours = {key: value for key, value in own.labels.items() if key.startswith(f"{names.GROUP}/")}
+    labels = {**own.labels, **(metadata.get("labels") or {}), **ours, names.MANAGED: "true", names.SERVER: own.name}
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),

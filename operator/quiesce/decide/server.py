@@ -156,7 +156,7 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     if not aim.keep:
         return ServerPlan("Stopped", "Stopped", aim.reason)
     try:
-        return replace(BOOTING, act=CreatePod(build_pod(o.server)))
+        return replace(BOOTING, act=CreatePod(build_pod(o.server, o.group)))
     except BadTemplateError as error:
         return ServerPlan("Pending", "BadTemplate", str(error), stalled="BadTemplate")
 
@@ -176,7 +176,7 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date; not before the API server would take its successor."""
     wanted = template_hash(o.server.spec.template)
     try:
-        check = CheckTemplate(build_pod(o.server), wanted)
+        check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:
         return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
     return _stop(o, _rollout(o)) if o.notes.checked_template == wanted else _check(o, aim, check)

@@ -186,10 +186,22 @@ class EndpointSlice(Narrow, frozen=True):
         return self.metadata.labels.get("kubernetes.io/service-name", "")
 
 
-class ServiceSpec(Narrow, frozen=True):
-    publish_not_ready_addresses: bool = False
-
-
 class Service(Narrow, frozen=True):
     metadata: Metadata
-    spec: ServiceSpec = ServiceSpec()
+    spec: dict[str, Any] = {}
+
+    @property
+    def publishes_not_ready(self) -> bool:
+        """Whether its EndpointSlices call every address ready, whatever the pods say."""
+        return bool(self.spec.get("publishNotReadyAddresses"))
+
+
+class Budget(Narrow, frozen=True):
+    """A PodDisruptionBudget."""
+
+    metadata: Metadata
+    spec: dict[str, Any] = {}
+
+
+# What a group keeps beside its servers.
+Kept = Service | Budget

@@ -82,6 +82,18 @@ class DeleteServer(Act, frozen=True):
     uid: str
 
 
+class ApplyObject(Act, frozen=True):
+    """Create an object that the group keeps beside its servers, or bring it to this manifest."""
+
+    manifest: dict[str, Any]
+
+
+class DeleteObject(Act, frozen=True):
+    kind: str
+    name: str
+    uid: str
+
+
 # Before these, the world is looked at live: they take something away that the next look can't give back at once.
 DISRUPTIVE = (RemoveFinalizer, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
 

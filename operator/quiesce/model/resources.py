@@ -102,11 +102,20 @@ class Strategy(Narrow, frozen=True):
     rolling_update: RollingUpdate = RollingUpdate()
 
 
+class GroupService(Narrow, frozen=True):
+    # As in a Service.
+    ports: tuple[dict[str, Any], ...]
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: dict[str, str] = {}
+
+
 class ServerGroupSpec(Narrow, frozen=True):
     template: ServerTemplate
     replicas: int = 1
     desired_state: DesiredState = "Running"
     strategy: Strategy = Strategy()
+    pod_disruption_budget: Literal["Managed", "None"] = "Managed"
+    service: GroupService | None = None
 
 
 class ServerGroupStatus(Narrow, frozen=True):
