@@ -29,6 +29,9 @@ def install(**values: str) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
     sets = [f"--set={key}={value}" for key, value in given.items()]
     _helm("upgrade", "--install", RELEASE, str(PROJECT / "charts" / "quiesce"), *options, *sets)
+    # Helm waits for the new pods, and not for the old ones to end.
+    replicas = int(given.get("replicas", "1"))
+    wait("one of the new pods leads", lambda: len(pods()) == replicas and leader() in operator_pods(), 60)
 
 
 def uninstall() -> None:
@@ -47,7 +50,8 @@ def operator_pods() -> list[str]:
 
 def leader() -> str:
     """The pod that has the lease; empty while none has it."""
-    return kubectl("-n", OPERATOR_NAMESPACE, "get", "lease", RELEASE, "-o", "jsonpath={.spec.holderIdentity}")
+    holder = "jsonpath={.spec.holderIdentity}"
+    return kubectl("-n", OPERATOR_NAMESPACE, "get", "lease", RELEASE, "--ignore-not-found", "-o", holder)
 
 
 def no_servers() -> bool:
@@ -74,6 +78,7 @@ def scale(replicas: int) -> None:
     kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment/quiesce", f"--replicas={replicas}")
     if replicas:
         kubectl("-n", OPERATOR_NAMESPACE, "rollout", "status", "deployment/quiesce", "--timeout=60s")
+        wait("a pod leads", lambda: leader() in operator_pods(), 60)
     else:
         wait("the operator is gone", lambda: not operator_pods(), 60)
 
