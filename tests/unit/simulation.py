@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from quiesce.decide.budget import max_unavailable
 from quiesce.decide.group import GroupObservation, decide_group
 from quiesce.decide.members import Member
 from quiesce.decide.observation import Notes, Observation, Refusal
@@ -398,7 +399,7 @@ class Simulation:
         }
         up = {name for name in self.servers if self._is_up(name)}
         gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
-        floor = self.group.spec.replicas - 1
+        floor = self.group.spec.replicas - max_unavailable(self.group)
         if gone and len(up - gone) < floor:
             self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
 
@@ -410,7 +411,6 @@ class Simulation:
             and pod.deleted_at is None
             and pod.gate
             and pod.ready
-            and int(name.rsplit("-", 1)[1]) < self.group.spec.replicas
             and server.metadata.deletion_timestamp is None
             and server.status.state == "Running"
             and names.RESTART not in server.metadata.annotations

@@ -169,7 +169,7 @@ def _some(things: tuple[str, ...], separator: str) -> str:
 def _phase(o: GroupObservation, plan: GroupPlan) -> str:
     if not plan.waits_for:
         return "Settled"
-    if len(o.members) > o.group.spec.replicas:
+    if plan.leaving:
         return "ScalingDown"
     # A roll is over when its last server serves.
     rolls = plan.updated < min(len(o.members), o.group.spec.replicas) or _told_phase(o) == "RollingUpdate"
