@@ -146,6 +146,7 @@ def main() -> None:
         asyncio.run(run(options))
     except asyncio.CancelledError:
         logger.info("ends, as it was told to")
+        sys.exit(1 if options.command == "cleanup" else 0)
     except (OperatorRunsError, ClusterError) as error:
         logger.critical("%s", error)
         sys.exit(1)
