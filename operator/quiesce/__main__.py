@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -87,9 +86,6 @@ async def run_cleanup(options: argparse.Namespace) -> int:
     leadership = Leadership(cluster, (own, options.lease), f"cleanup-{_instance()}", time.time, _end)
     try:
         return await cleanup(cluster, leadership, (own, options.lease), options.deployment)
-    except (OperatorRunsError, ClusterError) as error:
-        logger.error("%s", error)
-        return 1
     finally:
         await cluster.close()
 
@@ -144,10 +140,16 @@ def main() -> None:
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         if options.command == "cleanup":
             sys.exit(asyncio.run(run_cleanup(options)))
         asyncio.run(run(options))
+    except asyncio.CancelledError:
+        logger.info("ends, as it was told to")
+        sys.exit(1 if options.command == "cleanup" else 0)
+    except (OperatorRunsError, ClusterError) as error:
+        logger.critical("%s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

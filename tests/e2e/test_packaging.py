@@ -33,7 +33,7 @@ def test_a_group_survives_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_
     with Load(shop.namespace, service_url(shop.namespace, "shop")) as load:
         began = time.time()
         with Watcher(lambda: (install.leader(), time.monotonic())) as seen:
-            install.install(replicas="2", podAnnotations__upgraded="true")
+            install.install(replicas="2", podAnnotations__upgraded="yes")
             wait("an upgraded pod leads", lambda: install.leader() not in (first, ""), 20)
         assert longest_gap(seen.seen) < 5
         assert runs(shop) == before
