@@ -94,6 +94,8 @@ def written(began: float, ended: float) -> list[str]:
     found = []
     for entry in audit(began, ended):
         target = entry["objectRef"]
+        if "dryRun=" in entry["requestURI"]:  # which writes nothing
+            continue
         if entry["verb"] in WRITES and target.get("resource") not in ("events", "leases"):
             parts = (entry["verb"], target["resource"], target.get("subresource", ""))
             found.append(" ".join(part for part in parts if part))

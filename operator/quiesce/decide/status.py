@@ -17,7 +17,7 @@ replace = msgspec.structs.replace
 NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
 # How often a group's counts and messages are written while it goes on with what it is at.
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 20.0
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
