@@ -1,7 +1,6 @@
 """Nodes that are drained for maintenance, and nodes that are lost, with the servers of two groups on them."""
 
 import functools
-import json
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from tests import install
 from tests.cluster import access, local
 from tests.cluster.load import Load, service_url
 from tests.cluster.node import Node
-from tests.estate import OPERATOR_NAMESPACE, Estate, Watcher, kubectl, wait
+from tests.estate import Estate, Watcher, kubectl, wait
 
 GROUPS = {"shop": 3, "cart": 2}
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
@@ -145,8 +144,7 @@ def uids_on(estate: Estate, group: str, node: str) -> dict[str, str]:
 
 
 def operator_nodes() -> set[str]:
-    found = json.loads(kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", *install.SELECTOR, "-o", "json"))
-    return {pod["spec"]["nodeName"] for pod in found["items"]}
+    return {pod["spec"]["nodeName"] for pod in install.pods()}
 
 
 def stalled(estate: Estate, server: str) -> str:
