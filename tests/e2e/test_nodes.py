@@ -1,7 +1,6 @@
 """Nodes that are drained for maintenance, and nodes that are lost, with the servers of two groups on them."""
 
 import functools
-import json
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from tests import install
 from tests.cluster import access, local
 from tests.cluster.load import Load, service_url
 from tests.cluster.node import Node
-from tests.estate import OPERATOR_NAMESPACE, Estate, Watcher, kubectl, wait
+from tests.estate import Estate, Watcher, kubectl, wait
 
 GROUPS = {"shop": 3, "cart": 2}
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
@@ -75,22 +74,28 @@ def test_a_drained_node_loses_no_request_and_its_servers_come_back_elsewhere(est
 
 
 @pytest.mark.skipif(not access.is_local(), reason="only the nodes of the local cluster may be killed")
-def test_servers_of_a_lost_node_come_back_when_it_is_known_not_to_run_them(estate: Estate) -> None:
-    spread(estate)
+def test_a_server_of_a_lost_node_comes_back_when_it_is_known_not_to_run_there() -> None:
     (lost,) = (node for node in local.NODES if node.name not in operator_nodes())
-    there = {name: uid for group in GROUPS for name, uid in uids_on(estate, group, lost.name).items()}
-    assert there
-    lost.kill()
-    try:
-        wait("its loss is told", lambda: {stalled(estate, name) for name in there} == {"NodeLost"}, 60)
-        for group, replicas in GROUPS.items():
-            assert serving(estate, group) == replicas - len(uids_on(estate, group, lost.name))
-        assert all(estate.pod_uid(name) == uid for name, uid in there.items())  # it may run there still
-        kubectl("taint", "node", lost.name, OUT_OF_SERVICE)
-        wait_ready(estate)
-        assert all(node_of(estate, name) != lost.name for name in there)
-    finally:
-        bring_back(lost)
+    pod = {**spread_pod("shop"), "terminationGracePeriodSeconds": 1}
+    with Estate("loss") as estate:
+        # Of a pod that ends soon it is soon known that it does not.
+        estate.group("shop", replicas=2, pod=pod, suspendTimeoutSeconds=0, preSuspendSeconds=0)
+        estate.wait_ready("shop", 2)
+        (server,) = (name for name in estate.pods() if node_of(estate, name) == lost.name)
+        before = estate.pod_uid(server)
+        lost.kill()
+        try:
+            wait("its loss is told", lambda: "NodeLost" in stalled(estate, server), 90)
+            wait(
+                "the group tells it as well", lambda: server in estate.condition("sg", "shop", "Stalled")["message"], 10
+            )
+            assert estate.endpoints() == set(estate.pods()) - {server}
+            assert estate.pod_uid(server) == before  # it may run there still
+            kubectl("taint", "node", lost.name, OUT_OF_SERVICE)
+            estate.wait_ready("shop", 2)
+            assert node_of(estate, server) != lost.name
+        finally:
+            bring_back(lost)
 
 
 def bring_back(node: Node) -> None:
@@ -113,18 +118,6 @@ def wait_ready(estate: Estate) -> None:
         estate.wait_ready(group, replicas)
 
 
-def spread(estate: Estate) -> None:
-    """Servers of each group on both nodes; the scheduler sees to it when one is made anew."""
-    crowded = [group for group in GROUPS if len({p["spec"]["nodeName"] for p in estate.pods(group).values()}) == 1]
-    before = {group: estate.pod_uid(f"{group}-0") for group in crowded}
-    for group in crowded:
-        estate.kubectl("delete", "pod", f"{group}-0", "--wait=false")
-    wait(
-        "others are there", lambda: all(estate.pod_uid(f"{group}-0") not in (before[group], None) for group in crowded)
-    )
-    wait_ready(estate)
-
-
 def serving(estate: Estate, group: str) -> int:
     return len(estate.endpoints(group))
 
@@ -139,14 +132,8 @@ def node_of(estate: Estate, pod: str) -> str:
     return str(found["spec"]["nodeName"])
 
 
-def uids_on(estate: Estate, group: str, node: str) -> dict[str, str]:
-    pods = estate.pods(group).items()
-    return {name: pod["metadata"]["uid"] for name, pod in pods if pod["spec"].get("nodeName") == node}
-
-
 def operator_nodes() -> set[str]:
-    found = json.loads(kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", *install.SELECTOR, "-o", "json"))
-    return {pod["spec"]["nodeName"] for pod in found["items"]}
+    return {pod["spec"]["nodeName"] for pod in install.pods()}
 
 
 def stalled(estate: Estate, server: str) -> str:
