@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.bench.audit import Requests
+from tests.audit import Requests
 from tests.cluster.load import CLIENTS
 from tests.rolls import Roll
 
@@ -66,8 +66,8 @@ def writes(requests: Requests, rolled: int) -> dict[str, Any]:
     each = {name: round(number / rolled, 2) for name, number in sorted(requests.writes.items())}
     return {
         "rolled_servers": rolled,
-        "writes_per_server": round(sum(requests.writes.values()) / rolled, 1),
-        "dry_runs_per_server": round(sum(requests.dry_runs.values()) / rolled, 1),
+        "writes_per_server": round(requests.writes.total() / rolled, 1),
+        "dry_runs_per_server": round(requests.dry_runs.total() / rolled, 1),
         "writes_per_server_by_request": each,
     }
 

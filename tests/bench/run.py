@@ -10,8 +10,8 @@ from typing import Any
 
 import pykube
 
-from tests import install
-from tests.bench import audit, report
+from tests import audit, install
+from tests.bench import report
 from tests.bench.usage import Usage, usage
 from tests.cluster.access import client, is_local
 from tests.cluster.paths import PROJECT
@@ -152,7 +152,7 @@ def requests(quiesce: OfQuiesce) -> dict[str, Any]:
     return {
         "loaded_rolls": report.writes(quiesce.loaded.requests, len(quiesce.rolls) * len(SERVERS)),
         "idle_roll": report.writes(quiesce.idle.requests, len(SERVERS)),
-        "quiet_minute": {"writes": sum(quiet.writes.values()), "lists": sum(quiet.lists.values())},
+        "quiet_minute": {"writes": quiet.writes.total(), "lists": quiet.lists.total()},
     }
 
 

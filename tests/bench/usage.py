@@ -21,7 +21,7 @@ class Usage:
 
 def usage() -> Usage:
     api = client()
-    (name,) = install.operator_pods()
+    name = install.leader()
     pod = pykube.Pod.objects(api, namespace=OPERATOR_NAMESPACE).get_by_name(name).obj
     # Without the option the kubelet also looks at file systems, which a cluster inside of another may not show it.
     url = f"nodes/{pod['spec']['nodeName']}/proxy/stats/summary?only_cpu_and_memory=true"

@@ -1,10 +1,12 @@
 """What the benchmark makes of its measurements."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from tests.bench import audit, report, usage
+from tests import audit
+from tests.bench import report, usage
 from tests.cluster.control_plane import OPERATOR
 from tests.cluster.load import CLIENTS, Kind, Result
 from tests.rolls import Roll
@@ -41,11 +43,18 @@ def entry(verb: str, resource: str, *, second: int = 10, **changes: Any) -> dict
 def test_requests_are_counted_by_what_they_are(
     entries: list[dict[str, Any]], writes: dict[str, int], dry_runs: dict[str, int], lists: dict[str, int]
 ) -> None:
-    assert audit.count(entries, 5.0, 20.0) == audit.Requests(writes, dry_runs, lists)
+    assert audit.count(entries, 5.0, 20.0) == audit.Requests(Counter(writes), Counter(dry_runs), Counter(lists))
+
+
+def test_requests_of_one_namespace_are_counted_where_it_is_named() -> None:
+    entries = [entry("create", "pods", objectRef={"resource": "pods", "namespace": name}) for name in ("a", "b", "b")]
+    assert audit.count(entries, 5.0, 20.0, "b").writes == {"create pods": 2}
 
 
 def test_writes_are_told_for_each_server() -> None:
-    counted = audit.Requests({"patch pods/status": 12, "create pods": 3}, {"create pods": 3}, {})
+    counted = audit.Requests(
+        Counter({"patch pods/status": 12, "create pods": 3}), Counter({"create pods": 3}), Counter()
+    )
     assert report.writes(counted, 3) == {
         "rolled_servers": 3,
         "writes_per_server": 5.0,
