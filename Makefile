@@ -53,7 +53,7 @@ e2e: cluster ## run the end-to-end tests (ARGS='-k EXPR' for some of them)
 demo: cluster ## watch a rolling restart under load that loses nothing
 	@$(IN_CLUSTER) $(PYTHON) -m tests.demo
 
-bench: cluster ## measure: annotation to Suspended, the operator's writes for a roll and in a quiet minute
+bench: cluster ## measure Quiesce against StatefulSets; writes out/bench.json and README's figures (a quarter of an hour)
 	@$(IN_CLUSTER) $(PYTHON) -m tests.bench
 
 test: setup lint unit ## all checks and tests, on a cluster that is stopped at the end (KEEP=1: goes on running)
