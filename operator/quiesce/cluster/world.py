@@ -4,14 +4,14 @@ It can lag behind; whoever is about to take something away looks live first, and
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from quiesce.cluster.port import Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Budget, Endpoint, EndpointSlice, Kept, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
 from quiesce.model.resources import AppServer, ServerGroup
 
 Key = tuple[str, str]  # namespace, name
@@ -38,7 +38,6 @@ class World:
         self._pod_keys: dict[str, Key] = {}
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices: dict[Key, EndpointSlice] = {}
-        self._ready: dict[Key, frozenset[str]] = {}  # slice → UIDs of its ready pods
         self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
 
     def members(self, group: Key) -> list[AppServer]:
@@ -118,22 +117,20 @@ class World:
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
         """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
         key = endpoints.metadata.key
-        if not gone and not _is_newer(endpoints, self._slices.get(key)):
+        known = self._slices.get(key)
+        if not gone and not _is_newer(endpoints, known):
             return set()
-        # One that belongs to no Service routes nothing.
-        listed: Iterable[Endpoint] = () if gone or not endpoints.service else endpoints.endpoints or ()
-        ready = frozenset(e.target_ref.uid for e in listed if e.target_ref and e.is_ready)
-        before = self._ready.pop(key, frozenset())
+        before, ready = _ready_pods(known), _ready_pods(None if gone else endpoints)
         self._slices.pop(key, None)
         if not gone:
-            self._slices[key], self._ready[key] = endpoints, ready
+            self._slices[key] = endpoints
         for uid in before - ready:
             self._routes[uid].discard(key)
             if not self._routes[uid]:
                 del self._routes[uid]
         for uid in ready:
             self._routes[uid].add(key)
-        return set(before ^ ready)
+        return before ^ ready
 
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
@@ -168,6 +165,13 @@ def group_of(thing: AppServer | Kept) -> Key | None:
 def server_of(pod: Pod) -> Key | None:
     name = pod.metadata.labels.get(names.SERVER)
     return (pod.metadata.namespace, name) if name else None
+
+
+def _ready_pods(endpoints: EndpointSlice | None) -> set[str]:
+    """The UIDs of the pods that are ready in a slice; one that belongs to no Service routes nothing."""
+    if endpoints is None or not endpoints.service:
+        return set()
+    return {e.target_ref.uid for e in endpoints.endpoints or () if e.target_ref and e.is_ready}
 
 
 def _gone(before: Mapping[Key, Thing], found: list[Thing], now: Mapping[Key, Thing]) -> list[Key]:
