@@ -178,7 +178,7 @@ CONDITIONS = {"Ready", "Progressing", "Suspended", "Stalled", "Drifted", "BadReq
 OTHERS = {
     *("AppServer", "ServerGroup", "Pod", "Service", "Event", "PodDisruptionBudget", "Normal", "Warning"),
     *("True", "False", "None", "Succeeded", "Failed", "ContainerCreating", "PodInitializing", "PodScheduled"),
-    *("Managed", "AlwaysAllow", "Report", "Requested"),
+    *("Managed", "AlwaysAllow", "RunContainerError", "ErrImagePull", "Report", "Requested"),
 }
 # Reasons that are put together, by what is put together.
 COMPOSED = {
