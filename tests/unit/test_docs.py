@@ -18,6 +18,8 @@ DOCS = PROJECT / "docs"
 PAGES = [PROJECT / "README.md", *sorted(DOCS.glob("*.md"))]
 REFERENCE, TROUBLESHOOTING = DOCS / "reference.md", DOCS / "troubleshooting.md"
 SOURCE = PROJECT / "operator" / "quiesce"
+STATUS = SOURCE / "decide" / "status.py"
+FACT = 4
 Schema = dict[str, Any]
 
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -157,15 +159,26 @@ def test_no_page_has_a_name_that_does_not_exist(page: Path) -> None:
     assert found <= constants() | {f"{names.GROUP}/operator"}
 
 
+def conditions() -> set[str]:
+    """The types in the facts that the statuses are made of: (type, status, reason, message)."""
+    tuples = (node for node in ast.walk(ast.parse(STATUS.read_text())) if isinstance(node, ast.Tuple))
+    firsts = (node.elts[0] for node in tuples if len(node.elts) == FACT)
+    return {first.value for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str)}
+
+
+CONDITIONS = conditions()
+
+
 @pytest.mark.parametrize(
     ("title", "values"),
     [
         ("state", get_args(State)),
         ("scope", get_args(Scope)),
         ("outcome", get_args(Outcome)),
+        ("condition", CONDITIONS),
     ],
 )
-def test_the_reference_has_every_value(title: str, values: tuple[str, ...]) -> None:
+def test_the_reference_has_every_value(title: str, values: Iterable[str]) -> None:
     written = [name for row in rows(section(REFERENCE, "States, scopes, conditions"), title) for name in quoted(row[0])]
     assert sorted(written) == sorted(values)
 
@@ -173,7 +186,6 @@ def test_the_reference_has_every_value(title: str, values: tuple[str, ...]) -> N
 # Troubleshooting, and the reasons that the code can write.
 
 CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
-CONDITIONS = {"Ready", "Progressing", "Suspended", "Stalled", "Drifted", "BadRequest"}
 # Words in the decisions and the loop that are no reasons: of Kubernetes, types, and a reason that is always replaced.
 OTHERS = {
     *("AppServer", "ServerGroup", "Pod", "Service", "Event", "PodDisruptionBudget", "Normal", "Warning"),
@@ -200,13 +212,13 @@ def literals() -> set[str]:
 
 def words(nodes: Iterable[ast.AST]) -> set[str]:
     """The words among constants; the text around a gap is none."""
-    constants, pieces = set(), set()
+    found, pieces = [], set()
     for node in nodes:
-        if isinstance(node, ast.Constant):
-            constants.add(node)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append((node, node.value))
         if isinstance(node, ast.JoinedStr):
             pieces |= set(node.values)
-    return {c.value for c in constants - pieces if isinstance(c.value, str) and CAMEL.fullmatch(c.value)}
+    return {word for node, word in found if node not in pieces and CAMEL.fullmatch(word)}
 
 
 def composed() -> set[str]:
@@ -215,7 +227,7 @@ def composed() -> set[str]:
     for tree in trees("decide", "control"):
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                shape = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                shape = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
                 if re.fullmatch(r"(?:\{\}|[A-Za-z])+", shape) and CAMEL.search(shape):
                     found.add(shape)
     return found
@@ -345,7 +357,8 @@ def paths(kind: str) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S), flags=re.M)
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
