@@ -9,9 +9,10 @@ import msgspec
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
 from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
-from quiesce.model.times import moment
+from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, report
 
 Key = tuple[str, str]
@@ -92,12 +93,16 @@ class FakeCluster:
             self.put(made)
         return made
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
-        self._ask("set_gate", f"{is_open} {reason}")
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
+        self._ask("set_gate", f"{gate.open} {gate.reason}")
         since = moment(now)
         conditions = tuple(c for c in pod.status.conditions if c.type != names.GATE)
-        gate = Condition(names.GATE, str(is_open), reason, last_transition_time=since)
-        return self._put(replace(pod, status=replace(pod.status, conditions=(*conditions, gate))))
+        condition = Condition(names.GATE, str(gate.open), gate.reason, last_transition_time=since)
+        served = {names.SERVED_CONTAINER: gate.served_container} if gate.served_container else {}
+        metadata = replace(pod.metadata, annotations={**pod.metadata.annotations, **served})
+        return self._put(
+            replace(pod, metadata=metadata, status=replace(pod.status, conditions=(*conditions, condition)))
+        )
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         self._ask("delete_pod", pod.metadata.name)

@@ -196,3 +196,17 @@ async def test_only_servers_that_nobody_owns_and_that_have_the_label_are_adopted
     await loop.turn()
     owner = loop.world.servers["shop", "shop-0"].metadata.owner
     assert (owner.uid if owner else None) == ("uid-shop" if labels else None)
+
+
+async def test_progress_is_written_when_it_is_due() -> None:
+    things = estate(OLD, shop_2=1)
+    loop = Loop(FakeCluster(*things), *things)
+    await loop.turn()
+    loop.now += 4
+    loop.see(pod("shop-1", unready_for=1))
+    wake = await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (1, 2)
+    assert wake == 6
+    loop.now += 6
+    await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)

@@ -44,7 +44,7 @@ class Loop:
 
 
 def new(**changes: Any) -> AppServer:
-    return server(status=status("Starting", served=""), **changes)
+    return server(status=status("Starting"), **changes)
 
 
 async def test_a_pod_that_exists_already_is_looked_at() -> None:
@@ -152,3 +152,30 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
     await loop.turn()
     assert loop.said().status.state in ("Running", "Starting")
     assert FakeWildFly.opened[-1].says == report()
+
+
+async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
+    asked = server(
+        annotations={names.SUSPEND: "true"}, status=status("PreSuspend", drain(since=NOW - 9)), pre_suspend_seconds=0
+    )
+    cluster = FakeCluster(asked, pod(gate=False))
+    loop = Loop(cluster, asked, pod(gate=False))
+    busy = report(active=2, shed=True)
+    await loop.turn()
+    FakeWildFly.opened[-1].says = busy
+    loop.now += 1
+    before = cluster.count("server_status")
+    assert await loop.turn() == 0
+    wake = await loop.turn()
+    assert (cluster.count("server_status"), loop.said().status.state) == (before, "PreSuspend")
+    assert wake is not None
+    assert wake < 1.5
+    began = loop.now
+    loop.now += 1.5
+    await loop.turn()
+    assert (cluster.count("server_status"), loop.said().status.state) == (before + 1, "Suspending")
+    written = loop.said().status.suspend
+    assert written is not None
+    assert written.suspending_since is not None
+    assert written.suspending_since.timestamp() == pytest.approx(began)
+    assert cluster.notes.count("Draining") == 1

@@ -4,7 +4,6 @@ import logging
 import os
 import ssl
 from base64 import b64decode
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -16,7 +15,9 @@ from kubernetes.aio import client, config
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
 from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds, moment
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -115,20 +116,22 @@ class KubeCluster:
         query = [("dryRun", "All")] if dry_run else []
         return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         own = pod.metadata
         condition = {
             "type": names.GATE,
-            "status": "True" if is_open else "False",
-            "reason": reason,
-            "lastTransitionTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "status": "True" if gate.open else "False",
+            "reason": gate.reason,
+            "lastTransitionTime": moment(float(int(now))).isoformat(),
         }
-        metadata: dict[str, Any] = {"uid": own.uid}
-        if is_open:
+        annotations = {}
+        if gate.served_container:
+            annotations[names.SERVED_CONTAINER] = gate.served_container
+        if gate.open:
             # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
             # otherwise waits for the probe's period.
-            metadata["annotations"] = {names.OPENED_AT: condition["lastTransitionTime"]}
-        patch = {"metadata": metadata, "status": {"conditions": [condition]}}
+            annotations[names.OPENED_AT] = moment(now).isoformat()
+        patch = {"metadata": {"uid": own.uid, "annotations": annotations}, "status": {"conditions": [condition]}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:

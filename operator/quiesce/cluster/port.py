@@ -5,7 +5,9 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds
 
 Own = TypeVar("Own", AppServer, ServerGroup)
 
@@ -58,7 +60,7 @@ class Cluster(Protocol):
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod: ...
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod: ...
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         """Delete this very pod; one of the same name and another UID is left alone."""

@@ -14,7 +14,7 @@ from quiesce.decide.group import GroupObservation, GroupPlan, decide_group
 from quiesce.decide.kept import kind_of
 from quiesce.decide.members import Member, ordinal_of, vacancies
 from quiesce.decide.podspec import headless_name
-from quiesce.decide.status import group_events, group_status
+from quiesce.decide.status import group_due, group_events, group_status
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import (
@@ -41,11 +41,13 @@ class Groups:
         self._clock = clock
         self._instance = instance
         self._refused: dict[tuple[str, str], dict[str, str]] = {}  # what was refused of a group's, and why
+        self._written: dict[tuple[str, str], Seconds] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
         if group is None:
             self._refused.pop((namespace, name), None)
+            self._written.pop((namespace, name), None)
             return None
         observation = self._observe(group)
         plan = decide_group(observation)
@@ -57,7 +59,7 @@ class Groups:
             plan = decide_group(observation)
         if not plan.acts or plan.restart_requested_at is not None or observation.refused:
             # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
-            observation = await self._tell(observation, plan)
+            observation, plan = await self._tell(observation, plan)
         refused: dict[str, str] = {}
         for act in plan.acts:
             await self._try(observation.group, act, refused)
@@ -135,16 +137,22 @@ class Groups:
                 self._world.forget_pod((own.namespace, name), gone.metadata.uid)
         return live
 
-    async def _tell(self, o: GroupObservation, plan: GroupPlan) -> GroupObservation:
-        status = group_status(o, plan)
-        if status == o.group.status:
-            return o
+    async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
+        """Write the status, or look again when it is time to."""
+        key, status = o.group.metadata.key, group_status(o, plan)
+        due = group_due(o.group.status, status, self._written.get(key, 0))
+        if due is None:
+            return o, plan
+        if due > o.now:
+            wake = due - o.now if plan.wake is None else min(due - o.now, plan.wake)
+            return o, msgspec.structs.replace(plan, wake=wake)
         written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
+        self._written[key] = o.now
         self._world.see_group(written)
         for note in group_events(o, plan):
             logger.info("%s/%s: %s: %s", o.group.metadata.namespace, o.group.metadata.name, note.reason, note.message)
             await publish(self._cluster, o.group, note, o.now, self._instance)
-        return msgspec.structs.replace(o, group=written)
+        return msgspec.structs.replace(o, group=written), plan
 
     async def _do(self, group: ServerGroup, act: Act) -> None:
         namespace = group.metadata.namespace

@@ -43,7 +43,7 @@ class Member(msgspec.Struct, frozen=True):
         """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
         if self.pod is None or self.pod.metadata.deletion_timestamp or self.server.status.suspend:
             return True
-        served = self.server.status.served_container_id
+        served = self.pod.metadata.annotations.get(names.SERVED_CONTAINER)
         if not any(status.container_id == served for status in self.pod.status.container_statuses if served):
             return True
         return self.unready_for(now) >= UNREADY_SECONDS

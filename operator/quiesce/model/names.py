@@ -21,6 +21,7 @@ METADATA_HASH = f"{GROUP}/metadata-hash"
 SPEC_HASH = f"{GROUP}/spec-hash"
 HOLD_SECONDS = f"{GROUP}/hold-seconds"
 OPENED_AT = f"{GROUP}/opened-at"
+SERVED_CONTAINER = f"{GROUP}/served-container"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
 # The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.

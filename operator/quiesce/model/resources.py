@@ -67,8 +67,6 @@ class ServerSays(Narrow, frozen=True):
 class AppServerStatus(Narrow, frozen=True):
     state: State | None = None
     observed_generation: int = 0
-    # The container whose gate the operator opened: only such a one has served, and can lose requests.
-    served_container_id: str = msgspec.field(name="servedContainerID", default="")
     accepted_suspend: str | None = None
     restart_pod_uid: str | None = msgspec.field(name="restartPodUID", default=None)
     server: ServerSays | None = None
