@@ -89,6 +89,8 @@ def flicker(*, then: Event) -> list[Event]:
 
 # The endpoints controller acts on what the kubelet said before the gate closed.
 LATE_ENDPOINTS: list[Event] = [("hurry", "shop-0", 4), ("endpoints_controller",), ("hurry", "shop-0", 5)]
+# A pod that is deleted with work that outlasts its time.
+CUT: list[Event] = [("traffic", "shop-0", 2), ("delete_pod", "shop-0", 30), *[("hurry", "shop-0", 5)] * 6]
 EVENTS = settings(max_examples=250)
 
 
@@ -99,6 +101,7 @@ EVENTS = settings(max_examples=250)
 @example([*flicker(then=("change_template", "wildfly:2")), ("operate_on_group",), ("operate_on_group",)])
 @example([*flicker(then=("kubelet", "shop-0")), suspend("shop-0", "true"), *LATE_ENDPOINTS])
 @example([("change_template", REFUSED), suspend("shop-0", "true")])
+@example(CUT)
 def test_any_history_comes_to_rest_and_back_to_service_when_all_is_withdrawn(events: list[Event]) -> None:
     """Every promise of the simulation holds with every act; what is asked for is reached, and nothing stirs then."""
     simulation = Simulation.of()

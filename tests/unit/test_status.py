@@ -569,3 +569,10 @@ def test_other_words_for_the_same_trouble_wait() -> None:
     assert written is None
     assert waiting is not None
     assert waiting.due == NOW + 60
+
+
+def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
+    shop = group(2)
+    waits = status("Starting", conditions=(Condition("Progressing", "True", message="waits for the probe"),))
+    written = group_told(shop, member(0, shop), member(1, shop, pod("shop-1", ready=False), status=waits))
+    assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")

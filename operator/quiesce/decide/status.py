@@ -101,7 +101,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
-    waits = f"; waits for {_some(plan.waits_for, ', ')}" if plan.waits_for else ""
+    waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
@@ -148,6 +148,17 @@ def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     if phase != _told_phase(o):
         notes.append(Note(phase, f"{plan.updated} of {o.group.spec.replicas} up to date", warning=False))
     return tuple(notes)
+
+
+def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
+    """The servers that are waited for, each with what it says that it waits for itself."""
+    said = {
+        member.name: condition.message
+        for member in o.members
+        for condition in member.server.status.conditions
+        if condition.type == "Progressing" and condition.status == "True" and condition.message
+    }
+    return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
 
 
 def _some(things: tuple[str, ...], separator: str) -> str:
