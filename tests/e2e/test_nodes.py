@@ -13,6 +13,7 @@ from tests.cluster.load import Load, service_url
 from tests.cluster.node import Node
 from tests.estate import Estate, Watcher, kubectl, wait
 
+pytestmark = pytest.mark.alone
 GROUPS = {"shop": 3, "cart": 2}
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 

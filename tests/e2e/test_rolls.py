@@ -38,6 +38,7 @@ def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> Non
     assert all(shop.status(name)["lastDrain"]["outcome"] == "Drained" for name in pods)
 
 
+@pytest.mark.alone
 def test_a_restart_rolls_and_survives_the_death_of_the_operator(shop: Estate, load: Load) -> None:
     pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
     with Watcher(lambda: len(shop.endpoints())) as serving:
@@ -88,6 +89,7 @@ def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
     finish(load)
 
 
+@pytest.mark.alone
 def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_requests(shop: Estate, load: Load) -> None:
     """What the order of the drain is there for. If this loses nothing, the other tests prove nothing."""
     install.scale(0)
