@@ -133,12 +133,16 @@ class Estate:
         *,
         replicas: int = 3,
         max_unavailable: int | str = 1,
+        max_surge: int | str = 0,
         fields: Mapping[str, Any] | None = None,
         **spec: Any,
     ) -> None:
         """`fields` are other ones of the group's spec; `spec` is the servers'."""
         template = {"metadata": {"labels": {"app": name}}, "spec": server_spec(**spec)}
-        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": max_unavailable}}
+        strategy = {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": max_unavailable, "maxSurge": max_surge},
+        }
         own = {"replicas": replicas, "strategy": strategy, "template": template, **(fields or {})}
         self.apply(API_VERSION, "ServerGroup", name, spec=own)
 
