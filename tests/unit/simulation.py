@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, Member, decide_group
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.observation import STOP_RESERVE_SECONDS, Notes, Observation, Refusal
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
-from quiesce.decide.status import group_status, server_status, worth_writing
+from quiesce.decide.status import group_due, group_status, to_tell
 from quiesce.model import names, plan
 from quiesce.model.objects import (
     Condition,
@@ -57,6 +58,7 @@ class Process:
     suspend_state: SuspendState = "RUNNING"
     shed: bool = False
     active: int = 0
+    was_routed: bool = False  # an EndpointSlice had it as ready
 
     def runs(self, now: Seconds) -> bool:
         return now >= self.started_at + BOOT_SECONDS
@@ -128,6 +130,7 @@ class Simulation:
     broken_admin: bool = False
     log: list[str] = field(default_factory=list)
     writes: int = 0
+    _group_written_at: Seconds = 0
     _numbers: Any = field(default_factory=itertools.count)
 
     @classmethod
@@ -147,21 +150,23 @@ class Simulation:
         o = self._observe(server)
         decision = decide(o)
         self.notes[name] = o.notes
-        after = server_status(o, decision)
-        if worth_writing(server.status, after):
+        status, untold = to_tell(o, decision)
+        self.notes[name] = replace(o.notes, untold=untold)
+        if status:
             self._check_record(o, server, decision)
             self.writes += 1
             self.log.append(f"{self._at()} {name}: {decision.state} {decision.reason}")
-            server = replace(server, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
+            server = replace(server, status=msgspec.convert(msgspec.to_builtins(status), type(status)))
             self.servers[name] = server
         if crash:
             self.lose_notes()
             return 0
         if decision.act is None:
-            return decision.wake
+            wakes = (decision.wake, untold.due - self.now if untold else None)
+            return min((wake for wake in wakes if wake is not None), default=None)
         if not isinstance(decision.act, plan.CheckTemplate):
             self.log.append(f"{self._at()} {name}: {type(decision.act).__name__}")
-        self._check_act(replace(o, server=server), decision.act)
+        self._check_act(replace(o, server=replace(server, status=untold.status) if untold else server), decision.act)
         refusal = self._refused(o, decision.act) if self._act_on_server(server, decision.act) else None
         if name in self.notes:
             acted = None if refusal else decision.act
@@ -177,8 +182,11 @@ class Simulation:
         o = GroupObservation(self.now, self.group, tuple(members))
         decision = decide_group(o)
         after = group_status(o, decision)
-        if after != self.group.status:
+        due = group_due(self.group.status, after, self._group_written_at)
+        is_told = not decision.acts or decision.restart_requested_at is not None
+        if is_told and due is not None and due <= self.now:
             self.writes += 1
+            self._group_written_at, due = self.now, None
             self.group = replace(self.group, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
         if crash:
             self.lose_notes()
@@ -193,7 +201,7 @@ class Simulation:
                     self._apply(manifest)
                 case plan.DeleteServer(name, _):
                     self.delete_server(name)
-        return 0 if decision.acts else None
+        return 0 if decision.acts else None if due is None else due - self.now
 
     def lose_notes(self) -> None:
         """The operator is restarted."""
@@ -202,7 +210,11 @@ class Simulation:
     # The cluster: what happens by itself.
 
     def endpoints_controller(self) -> None:
-        self.endpoints = {p.uid for p in self.pods.values() if p.ready and p.deleted_at is None}
+        routed = [pod for pod in self.pods.values() if pod.ready and pod.deleted_at is None]
+        self.endpoints = {pod.uid for pod in routed}
+        for pod in routed:
+            if pod.process:
+                pod.process.was_routed = True
 
     def kubelet(self, name: str) -> None:
         pod = self.pods.get(name)
@@ -345,6 +357,10 @@ class Simulation:
         match act:
             case plan.SuspendServer() if in_reach and not forced and not out_of_time:
                 self._break(f"{pod.name} is suspended while clients can come to it")
+            case plan.SuspendServer() | plan.StopServer() if (
+                pod.process and pod.process.was_routed and not o.was_reached
+            ):
+                self._break(f"{pod.name} has served, and is treated as if it had not")
             case plan.StopServer() if pod.deleted_at is None:
                 self._break(f"{pod.name} is stopped, and the kubelet will restart it")
             case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
@@ -457,8 +473,10 @@ class Simulation:
                     self._create_pod(manifest)
             case _ if pod is None:
                 self._break(f"{act} without a pod")
-            case plan.SetGate(is_open):
+            case plan.SetGate(is_open, _, served):
                 pod.gate = is_open
+                if served:
+                    pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: served}
             case plan.DeletePod(grace):
                 self.delete_pod(name, grace)
             case _:

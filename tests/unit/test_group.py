@@ -7,7 +7,9 @@ import msgspec
 import pytest
 import yaml
 
-from quiesce.decide.group import GroupObservation, Member, decide_group, max_unavailable
+from quiesce.decide.budget import max_unavailable
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition
@@ -45,8 +47,8 @@ def serving(of: ServerGroup, *ordinals: int, **changes: Any) -> list[Member]:
 
 
 def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
-    at = pod(f"shop-{ordinal}", gate=False, ready=False)
-    return member(ordinal, of, at, status=status("Starting", served=""), **changes)
+    at = pod(f"shop-{ordinal}", gate=False, ready=False, served="")
+    return member(ordinal, of, at, status=status("Starting"), **changes)
 
 
 def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
@@ -230,7 +232,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             look_at_group(
                 group(2),
                 *serving(OLD, 0, 1),
-                member(2, OLD, None, desired_state="Stopped", status=status("Stopped", served="")),
+                member(2, OLD, None, desired_state="Stopped", status=status("Stopped")),
             ),
             ["delete shop-2 uid-shop-2"],
             id="and deletes then",
@@ -324,7 +326,7 @@ def test_the_budget(replicas: int, value: int | str, count: int) -> None:
 
 
 def test_what_a_group_counts_and_waits_for() -> None:
-    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
     plan = decide_group(
         look_at_group(
             group(4),

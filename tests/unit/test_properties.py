@@ -205,7 +205,7 @@ def test_a_suspend_and_its_end_take_one_step_of_each_kind(value: str) -> None:
 
 
 def test_one_rolled_server_costs_few_writes() -> None:
-    """The figure: 10 writes at most, of the status, the gate, the pod and the server together."""
+    """The figure: 10 writes at most, of the statuses, the gate, the pod and the server together."""
     simulation = Simulation.of(1)
     simulation.log.clear()
     before = simulation.writes
@@ -214,7 +214,7 @@ def test_one_rolled_server_costs_few_writes() -> None:
     to_kubernetes = [act for act in simulation.acts() if act in ("SetGate", "DeletePod", "CreatePod", "ApplyServer")]
     status_writes = simulation.writes - before
     assert to_kubernetes == ["ApplyServer", "SetGate", "DeletePod", "CreatePod", "SetGate"]
-    assert status_writes <= 12, simulation.story()
+    assert status_writes <= 5, simulation.story()
 
 
 def test_a_simulation_can_fail() -> None:

@@ -4,7 +4,6 @@ import logging
 import os
 import ssl
 from base64 import b64decode
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,8 +14,10 @@ from kubernetes.aio import client, config
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds, moment
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -31,6 +32,12 @@ OWN = f"/apis/{names.API_VERSION}/namespaces/{{namespace}}"
 SERVERS = OWN + "/appservers"
 GROUPS = OWN + "/servergroups"
 PODS = "/api/v1/namespaces/{namespace}/pods"
+SERVICES = "/api/v1/namespaces/{namespace}/services"
+BUDGETS = "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
+    "Service": (SERVICES, Service),
+    "PodDisruptionBudget": (BUDGETS, Budget),
+}
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -76,6 +83,8 @@ class KubeCluster:
             groups=await self._list(f"{own}/servergroups", "", "", ServerGroup),
             pods=await self._list("/api/v1/pods", "", f"{names.MANAGED}=true", Pod),
             slices=await self._list("/apis/discovery.k8s.io/v1/endpointslices", "", "", EndpointSlice),
+            services=await self._list("/api/v1/services", "", f"{names.MANAGED}=true", Service),
+            budgets=await self._list("/apis/policy/v1/poddisruptionbudgets", "", f"{names.MANAGED}=true", Budget),
         )
 
     async def server(self, namespace: str, name: str) -> AppServer | None:
@@ -94,7 +103,10 @@ class KubeCluster:
         return await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)
 
     async def service(self, namespace: str, name: str) -> Service | None:
-        return await self._find(_named("/api/v1/namespaces/{namespace}/services", name), namespace, Service)
+        return await self._find(_named(SERVICES, name), namespace, Service)
+
+    async def budget(self, namespace: str, name: str) -> Budget | None:
+        return await self._find(_named(BUDGETS, name), namespace, Budget)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)
@@ -104,20 +116,22 @@ class KubeCluster:
         query = [("dryRun", "All")] if dry_run else []
         return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         own = pod.metadata
         condition = {
             "type": names.GATE,
-            "status": "True" if is_open else "False",
-            "reason": reason,
-            "lastTransitionTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "status": "True" if gate.open else "False",
+            "reason": gate.reason,
+            "lastTransitionTime": moment(float(int(now))).isoformat(),
         }
-        metadata: dict[str, Any] = {"uid": own.uid}
-        if is_open:
+        annotations = {}
+        if gate.served_container:
+            annotations[names.SERVED_CONTAINER] = gate.served_container
+        if gate.open:
             # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
             # otherwise waits for the probe's period.
-            metadata["annotations"] = {names.OPENED_AT: condition["lastTransitionTime"]}
-        patch = {"metadata": metadata, "status": {"conditions": [condition]}}
+            annotations[names.OPENED_AT] = moment(now).isoformat()
+        patch = {"metadata": {"uid": own.uid, "annotations": annotations}, "status": {"conditions": [condition]}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
@@ -133,6 +147,14 @@ class KubeCluster:
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         await self._delete(_named(SERVERS, name), namespace, {"preconditions": {"uid": uid}})
+
+    async def apply_object(self, manifest: dict[str, Any]) -> Kept:
+        metadata, (collection, kind) = manifest["metadata"], KEPT[manifest["kind"]]
+        path = _named(collection, metadata["name"])
+        return await self._send("PATCH", path, metadata["namespace"], kind, manifest, content=APPLY)
+
+    async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        await self._delete(_named(KEPT[kind][0], name), namespace, {"preconditions": {"uid": uid}})
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         own = server.metadata

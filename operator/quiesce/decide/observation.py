@@ -6,14 +6,16 @@ import msgspec
 
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod
-from quiesce.model.plan import Act
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.objects import Condition, ContainerStatus, Pod
+from quiesce.model.plan import Act, ServerPlan
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
 # A drain goes on to the stop this long before the kubelet would end the hold.
 STOP_RESERVE_SECONDS = 5
+# A server that gives no answer for less is looked at again before anybody is told.
+SILENT_SECONDS = 10
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -26,6 +28,16 @@ class Refusal(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Untold(msgspec.Struct, frozen=True):
+    """A status that counts, and is not written yet because it may not last."""
+
+    server_uid: str
+    written: AppServerStatus
+    status: AppServerStatus
+    since: Seconds
+    due: Seconds
+
+
 class Notes(msgspec.Struct, frozen=True):
     """What this process has measured or been told about one container. Losing it costs time, never a request."""
 
@@ -34,10 +46,12 @@ class Notes(msgspec.Struct, frozen=True):
     shed_at: Seconds | None = None  # since when every answer closes its connection
     shed_refused: str = ""  # why the server can't be shed
     quiet_since: Seconds | None = None  # since when nothing was active
+    silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
     checked_template: str = ""  # the hash of the last template that the API server would take
+    untold: Untold | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -56,15 +70,27 @@ class Observation(msgspec.Struct, frozen=True):
     def container(self) -> ContainerStatus | None:
         """The container that runs the server, if it runs: the one with the admin port.
 
-        A pod may be older than the port's name in the spec: the container that has served is the server's still.
+        A pod may be older than the port's name in the spec: it has the name that it was made with.
         """
         if self.pod is None:
             return None
-        port, served = self.server.spec.admin.port, self.server.status.served_container_id
-        name = next((c.name for c in self.pod.spec.containers if any(p.name == port for p in c.ports)), None)
-        statuses = self.pod.status.container_statuses
-        found = next((c for c in statuses if (c.name == name if name else c.container_id == served)), None)
+        ports = {p.name: c.name for c in self.pod.spec.containers for p in c.ports}
+        made_with = self.pod.metadata.annotations.get(names.ADMIN_PORT, "")
+        name = ports.get(self.server.spec.admin.port) or ports.get(made_with)
+        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
         return found if found and found.state.running and found.container_id else None
+
+    @property
+    def missed(self) -> bool:
+        """Whether the server gave no answer this time, and did a moment ago."""
+        silent_since = self.notes.silent_since
+        return silent_since is not None and self.now - silent_since < SILENT_SECONDS
+
+    @property
+    def told_stalled(self) -> str:
+        """What the status says somebody has to mend."""
+        stalled = self._told("Stalled")
+        return stalled.reason if stalled and stalled.status == "True" else ""
 
     @property
     def leaving(self) -> bool:
@@ -72,13 +98,43 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def has_served(self) -> bool:
-        """Whether clients can have connections to this container: its gate was opened once."""
-        return self.container is not None and self.server.status.served_container_id == self.container.container_id
+        """Whether the operator has let clients in to this container."""
+        return self.container is not None and self._served_container == self.container.container_id
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether clients can have connections to this container, whoever let them in.
+
+        A gate that is open for another container has outlived a restart in place: it lets nobody in before the pod is
+        ready.
+        """
+        if self.container is None or self.pod is None or self.has_served:
+            return self.has_served
+        return self.pod.holds(names.GATE) and (not self._served_container or self.pod.holds("Ready"))
+
+    @property
+    def _served_container(self) -> str:
+        return self.pod.metadata.annotations.get(names.SERVED_CONTAINER, "") if self.pod else ""
 
     @property
     def reachable(self) -> bool:
         """Whether a drain has anything to lose: clients are or were let in to a container that still runs."""
         return self.container is not None and (self.has_served or (self.pod is not None and self.pod.holds(names.GATE)))
+
+    def as_told(self) -> ServerPlan:
+        """Nothing but what the status says already."""
+        status, ready, drifted = self.server.status, self._told("Ready"), self._told("Drifted")
+        return ServerPlan(
+            status.state or "Pending",
+            ready.reason if ready else "",
+            ready.message if ready else "",
+            drain=status.suspend,
+            stalled=self.told_stalled,
+            drifted=drifted is not None and drifted.status == "True",
+        )
+
+    def _told(self, kind: str) -> Condition | None:
+        return next((c for c in self.server.status.conditions if c.type == kind), None)
 
     @property
     def out_of_date(self) -> str:
@@ -102,9 +158,13 @@ class Observation(msgspec.Struct, frozen=True):
         return None if end is None else end - grace + min(hold, grace)
 
     def measured(self) -> Self:
-        """The same observation, with what it adds to the notes."""
+        """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
         container_id = self.container.container_id if self.container else ""
-        notes = self.notes
+        notes, server = self.notes, self.server
+        if notes.untold and notes.untold.server_uid != server.metadata.uid:
+            notes = msgspec.structs.replace(notes, untold=None)
+        if notes.untold:
+            server = msgspec.structs.replace(server, status=notes.untold.status)
         if notes.container_id != container_id:
             notes = msgspec.structs.replace(
                 notes,
@@ -112,6 +172,7 @@ class Observation(msgspec.Struct, frozen=True):
                 confirmed_at=None,
                 shed_at=None,
                 quiet_since=None,
+                silent_since=None,
                 shed_refused="",
                 acted=None,
             )
@@ -121,12 +182,15 @@ class Observation(msgspec.Struct, frozen=True):
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
+        silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
             self,
+            server=server,
             notes=msgspec.structs.replace(
                 notes,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
+                silent_since=(notes.silent_since or self.now) if silent else None,
             ),
         )

@@ -26,6 +26,11 @@ def template_hash(template: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def headless_name(group: str) -> str:
+    """The Service by which the servers of a group find each other."""
+    return f"{group}-headless"
+
+
 def hold_seconds(server: AppServer) -> int:
     timeout = server.spec.suspend_timeout_seconds
     return ENDLESS_HOLD_SECONDS if timeout < 0 else server.spec.pre_suspend_seconds + timeout + RESERVE_SECONDS
