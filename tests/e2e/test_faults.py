@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from tests import install
 from tests.bench import written
@@ -37,6 +38,16 @@ def shop() -> Iterator[Estate]:
         faulty_group(estate, "shop", suspendTimeoutSeconds=TIMEOUT_SECONDS)
         estate.wait_ready("shop")
         yield estate
+
+
+@pytest.fixture(autouse=True)
+def mended(shop: Estate) -> Iterator[None]:
+    """What a test that failed has left is none of the next one's business."""
+    yield
+    for server in SERVERS:
+        with contextlib.suppress(requests.RequestException):
+            misbehave(shop, server, "none")
+        shop.annotate(f"aps/{server}", suspend=None)
 
 
 @contextlib.contextmanager
@@ -106,11 +117,13 @@ def test_a_server_that_lies_is_not_believed_and_not_pestered(shop: Estate) -> No
         shop.wait_ready("shop")
 
 
-def test_a_stop_of_a_server_that_lies_ends_with_its_timeout(shop: Estate) -> None:
+@pytest.mark.xfail(strict=True, reason="a success that did nothing is asked for again for ever, and nobody is told")
+def test_a_stop_of_a_server_that_lies_is_told_and_ends_with_its_timeout(shop: Estate) -> None:
     with under_load(shop):
         pod = shop.pod_uid("shop-2")
         misbehave(shop, "shop-2", "lies")
         shop.annotate("aps/shop-2", restart="true")
+        wait("it is told", lambda: shop.condition("aps", "shop-2", "Stalled")["status"] == "True", TIMEOUT_SECONDS + 5)
         wait("the server is stopped all the same", lambda: shop.state("shop-2") == "Stopping", 2 * TIMEOUT_SECONDS + 10)
         assert shop.status("shop-2")["lastDrain"]["outcome"] == "TimedOut"
         misbehave(shop, "shop-2", "none")
