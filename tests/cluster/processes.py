@@ -92,17 +92,27 @@ def wait_for(what: str, ready: Callable[[], bool], daemon: str, timeout: float) 
         time.sleep(0.1)
 
 
+def of_container(container: str) -> list[int]:
+    """The first process of a container, with which all others of it end."""
+    return [pid for pid in _all_processes() if _is_first_of(pid, container)]
+
+
 def kill_leftovers() -> None:
-    """Kills what a run that died left behind: our daemons and shims, and every process of the cluster's pods."""
+    """Kills what a run that died left behind."""
+    kill_below(paths.CLUSTER, paths.NODES)
+    shutil.rmtree(PIDS, ignore_errors=True)
+
+
+def kill_below(*folders: Path) -> None:
+    """Kills the daemons and shims that work in these folders, and the processes of all pods whose files are there."""
     deadline = time.monotonic() + 10
-    while left := [pid for pid in _all_processes() if _is_daemon(pid) or _is_in_pod(pid)]:
+    while left := [pid for pid in _all_processes() if _is_daemon(pid, folders) or _is_in_pod(pid, folders)]:
         if time.monotonic() > deadline:
-            raise ClusterError(f"These processes of a former run don't die: {left}")
+            raise ClusterError(f"These processes of the cluster don't die: {left}")
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
-    shutil.rmtree(PIDS, ignore_errors=True)
 
 
 def remove_cgroups(containers: Iterable[str]) -> None:
@@ -162,7 +172,7 @@ def _all_processes() -> list[int]:
     return [pid for pid in pids if _start_time(pid) is not None]
 
 
-def _is_daemon(pid: int) -> bool:
+def _is_daemon(pid: int, folders: Iterable[Path]) -> bool:
     """Whether it runs one of our programs on our folders. A person's kubectl or helm doesn't count."""
     entry = Path(f"/proc/{pid}")
     try:
@@ -172,13 +182,24 @@ def _is_daemon(pid: int) -> bool:
         return False
     if program != paths.BIN or Path(words[0]).name in ("kubectl", "helm", "ctr", "fortio"):
         return False
-    return any(str(folder) in word for word in words for folder in (paths.CLUSTER, paths.NODES))
+    return any(f"{folder}/" in f"{word}/" for word in words for folder in folders)
 
 
-def _is_in_pod(pid: int) -> bool:
+def _is_first_of(pid: int, container: str) -> bool:
+    try:
+        cgroup = Path(f"/proc/{pid}/cgroup").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    numbers = next(line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+    return container in cgroup and numbers[-1] == "1"
+
+
+def _is_in_pod(pid: int, folders: Iterable[Path]) -> bool:
     """Whether its root is a container's of ours: once its shim is killed, nothing else tells whose process it is."""
     try:
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
         return False
-    return any(line.split()[4] == "/" and f"upperdir={paths.NODES}/" in line for line in mounts)
+    roots = [line for line in mounts if line.split()[4] == "/"]
+    return any(f"upperdir={folder}/" in root for root in roots for folder in folders)

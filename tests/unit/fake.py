@@ -8,7 +8,7 @@ import msgspec
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Pod, Service
+from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
@@ -27,6 +27,7 @@ class FakeCluster:
         self.asked: list[str] = []
         self.notes: list[str] = []  # reasons of Events
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
+        self.nodes: dict[str, Node] = {}
         self.refuse: Callable[[str, str], None] = lambda _request, _name: None
         self.alter: Callable[[AppServer], AppServer] = lambda applied: applied
         self._servers: dict[Key, AppServer] = {}
@@ -80,6 +81,10 @@ class FakeCluster:
 
     async def budget(self, namespace: str, name: str) -> Budget | None:
         return self._budgets.get((namespace, name))
+
+    async def node(self, name: str) -> Node | None:
+        self._ask("node", name)
+        return self.nodes.get(name)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         self._ask("secret", f"{namespace}/{name}")

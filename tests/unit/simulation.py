@@ -10,9 +10,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from quiesce.decide.budget import max_unavailable
 from quiesce.decide.group import GroupObservation, decide_group
 from quiesce.decide.members import Member
-from quiesce.decide.observation import STOP_RESERVE_SECONDS, Notes, Observation, Refusal
+from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
@@ -33,7 +34,7 @@ from quiesce.model.objects import (
     Running,
     Waiting,
 )
-from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
+from quiesce.model.resources import AppServer, AppServerSpec, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report, SuspendState
 from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, group, template
@@ -130,6 +131,7 @@ class Simulation:
     broken_admin: bool = False
     log: list[str] = field(default_factory=list)
     writes: int = 0
+    cut: set[str] = field(default_factory=set)  # containers that ended with active requests
     _group_written_at: Seconds = 0
     _numbers: Any = field(default_factory=itertools.count)
 
@@ -154,6 +156,7 @@ class Simulation:
         self.notes[name] = replace(o.notes, untold=untold)
         if status:
             self._check_record(o, server, decision)
+            self._check_account(o, server, status)
             self.writes += 1
             self.log.append(f"{self._at()} {name}: {decision.state} {decision.reason}")
             server = replace(server, status=msgspec.convert(msgspec.to_builtins(status), type(status)))
@@ -224,6 +227,7 @@ class Simulation:
         if pod.deleted_at is not None:
             ends = pod.hold_ends
             if process is None or (ends is not None and self.now >= ends):
+                self._end(pod)
                 del self.pods[name]
                 return
         elif process is None:
@@ -251,7 +255,7 @@ class Simulation:
         pod = self.pods.get(name)
         if pod:
             pod.shed_survives = shed_survives and pod.process is not None and pod.process.shed
-            pod.process = None
+            self._end(pod)
             self._set_ready(pod, is_ready=False)
 
     # Users.
@@ -353,7 +357,8 @@ class Simulation:
         in_reach = pod.uid in self.endpoints or (pod.gate and pod.deleted_at is None)
         forced = drain is not None and drain.forced
         hold_ends = pod.hold_ends
-        out_of_time = hold_ends is not None and self.now >= hold_ends - STOP_RESERVE_SECONDS
+        reserve = 0.0 if hold_ends is None or pod.deleted_at is None else min(5.0, (hold_ends - pod.deleted_at) / 2)
+        out_of_time = hold_ends is not None and self.now >= hold_ends - reserve
         match act:
             case plan.SuspendServer() if in_reach and not forced and not out_of_time:
                 self._break(f"{pod.name} is suspended while clients can come to it")
@@ -363,6 +368,10 @@ class Simulation:
                 self._break(f"{pod.name} has served, and is treated as if it had not")
             case plan.StopServer() if pod.deleted_at is None:
                 self._break(f"{pod.name} is stopped, and the kubelet will restart it")
+            case plan.StopServer() if (
+                pod.process and pod.process.active and self.servers[pod.name].status.state != "Stopping"
+            ):
+                self._break(f"{pod.name} is stopped with {pod.process.active} active requests, and nobody was told")
             case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
                 self._break(f"{pod.name} is stopped while clients can come to it")
             case plan.DeletePod(grace) if grace is not None and o.has_served and not forced:
@@ -390,7 +399,7 @@ class Simulation:
         }
         up = {name for name in self.servers if self._is_up(name)}
         gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
-        floor = self.group.spec.replicas - 1
+        floor = self.group.spec.replicas - max_unavailable(self.group)
         if gone and len(up - gone) < floor:
             self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
 
@@ -402,7 +411,6 @@ class Simulation:
             and pod.deleted_at is None
             and pod.gate
             and pod.ready
-            and int(name.rsplit("-", 1)[1]) < self.group.spec.replicas
             and server.metadata.deletion_timestamp is None
             and server.status.state == "Running"
             and names.RESTART not in server.metadata.annotations
@@ -423,6 +431,13 @@ class Simulation:
         back_in_service = pod is not None and pod.holds(names.GATE) and not o.leaving
         if new.suspending_since != old.suspending_since and not back_in_service:
             self._break(f"the clock of {before.metadata.name}'s drain was started again")
+
+    def _check_account(self, o: Observation, before: AppServer, after: AppServerStatus) -> None:
+        """What is told of a drain is so, whatever the operator has seen of it."""
+        drain, told = o.server.status.suspend, after.last_drain
+        is_new = told is not None and told.outcome == "Drained" and told != before.status.last_drain
+        if is_new and drain and drain.container_id in self.cut:
+            self._break(f"{before.metadata.name} is told as drained, and its requests were cut")
 
     def _break(self, message: str) -> None:
         raise BrokenError(f"{message}\n" + "\n".join(self.log[-40:]))
@@ -503,8 +518,13 @@ class Simulation:
             case plan.ResumeServer():
                 process.suspend_state = "RUNNING"
             case plan.StopServer():
-                pod.process = None
+                self._end(pod)
         return False
+
+    def _end(self, pod: RunningPod) -> None:
+        if pod.process and pod.process.active:
+            self.cut.add(pod.process.container_id)
+        pod.process = None
 
     def _set_ready(self, pod: RunningPod, *, is_ready: bool) -> None:
         if pod.ready != is_ready:

@@ -206,7 +206,7 @@ async def test_progress_is_written_when_it_is_due() -> None:
     loop.see(pod("shop-1", unready_for=1))
     wake = await loop.turn()
     assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (1, 2)
-    assert wake == 6
-    loop.now += 6
+    assert wake == 16
+    loop.now += 16
     await loop.turn()
     assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)

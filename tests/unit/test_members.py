@@ -48,7 +48,7 @@ def named(ordinal: int) -> Member:
     ],
 )
 def test_a_scale_down_takes_those_that_are_missed_least(replicas: int, members: list[Member], taken: set[str]) -> None:
-    assert surplus(group(replicas), tuple(members)) == taken
+    assert surplus(SHOP, tuple(members), replicas) == taken
 
 
 def test_where_all_servers_are_to_be_stopped_being_stopped_tells_nothing() -> None:
@@ -57,7 +57,7 @@ def test_where_all_servers_are_to_be_stopped_being_stopped_tells_nothing() -> No
     stopped = group(2)
     template = stopped.spec.template
     template = replace(template, spec=replace(template.spec, desired_state="Stopped"))
-    assert surplus(replace(stopped, spec=replace(stopped.spec, template=template)), tuple(members)) == {"shop-2"}
+    assert surplus(replace(stopped, spec=replace(stopped.spec, template=template)), tuple(members), 2) == {"shop-2"}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_where_all_servers_are_to_be_stopped_being_stopped_tells_nothing() -> No
     ],
 )
 def test_the_lowest_free_ordinals_are_filled(replicas: int, members: list[Member], names_: list[str]) -> None:
-    assert vacancies(group(replicas), tuple(members)) == names_
+    assert vacancies(SHOP, tuple(members), replicas) == names_
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.podspec import build_pod, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerState, ContainerStatus, ReadinessGate, Waiting
+from quiesce.model.objects import (
+    Condition,
+    ContainerState,
+    ContainerStatus,
+    Metadata,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    ReadinessGate,
+    Taint,
+    Waiting,
+)
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -668,3 +679,123 @@ def test_a_server_that_runs_in_a_pod_that_is_not_ready(state: str, at: Any, says
     assert plan.stalled == ("PodNotReady" if says else "")
     assert says in plan.message
     assert plan.wake == (None if says else 1)
+
+
+def overdue(seconds_over: float = 10, **changes: Any) -> Any:
+    """A pod that should be gone since then."""
+    at = pod(leaving_for=107 + seconds_over, gate=False, **changes)
+    return replace(at, spec=replace(at.spec, node_name="node-2"))
+
+
+def node(ready: str = "Unknown", *taints: str) -> Node:
+    conditions = (Condition("Ready", ready),)
+    return Node(Metadata("node-2"), NodeSpec(tuple(Taint(key) for key in taints)), NodeStatus(conditions))
+
+
+def not_gone(at: Any, admin: Any, known: NodeSays | None) -> Observation:
+    return replace(look(server(status=status("Stopping")), at, admin), node=known)
+
+
+OUT_OF_SERVICE = node("Unknown", "example.com/gpu", "node.kubernetes.io/out-of-service")
+SILENT = node("Unknown", "node.kubernetes.io/unreachable")
+
+
+@pytest.mark.parametrize(
+    ("observation", "act", "stalled", "says"),
+    [
+        pytest.param(not_gone(overdue(9), UNREACHABLE, None), None, "", "ends", id="the kubelet has a few seconds"),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(None)),
+            DeletePod(0),
+            "NodeLost",
+            "not exist",
+            id="its node is deleted",
+        ),
+        pytest.param(
+            not_gone(overdue(container=None), None, node_says(None)),
+            DeletePod(0),
+            "NodeLost",
+            "does not exist",
+            id="so is that of one that has ended",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(OUT_OF_SERVICE)),
+            DeletePod(0),
+            "NodeLost",
+            "out-of-service",
+            id="its node is out of service",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(SILENT)),
+            None,
+            "NodeLost",
+            "node node-2 does not answer",
+            id="a node that is silent may run it",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(node("True"))),
+            None,
+            "DeletionOverdue",
+            "is Ready",
+            id="so may one that answers",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, None), None, "NodeLost", "no right", id="or one that can't be looked at"
+        ),
+        pytest.param(
+            not_gone(overdue(), report("SUSPENDED"), node_says(None)),
+            StopServer(),
+            "",
+            "ends",
+            id="a server that answers runs, whatever is said of its node",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_go(observation: Observation, act: Act | None, stalled: str, says: str) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act, plan.stalled) == ("Stopping", act, stalled)
+    assert says in plan.message
+
+
+def test_a_pod_that_leaves_is_looked_at_when_it_should_be_gone() -> None:
+    assert decide(not_gone(overdue(-90, container=None), None, None)).wake == 100
+
+
+def test_a_pod_that_is_held_by_its_finalizers() -> None:
+    at = overdue(container=None)
+    at = replace(at, metadata=replace(at.metadata, finalizers=("example.com/backup",)))
+    plan = decide(replace(look(server(status=status("Stopping")), at, None), node=node_says(node("True"))))
+    assert (plan.act, plan.stalled) == (None, "DeletionOverdue")
+    assert "example.com/backup" in plan.message
+
+
+def test_a_server_that_answers_and_does_not_end_is_told() -> None:
+    stopped = Notes(acted=StopServer(), acted_at=NOW - 60)
+    o = look(server(status=status("Stopping")), overdue(), report("SUSPENDED"), notes=stopped)
+    plan = decide(replace(o, node=node_says(node("True"))))
+    assert (plan.act, plan.stalled) == (None, "DeletionOverdue")
+
+
+@pytest.mark.parametrize("grace", [1, 5, 30])
+def test_a_short_grace_period_leaves_time_for_the_stop(grace: int) -> None:
+    """The kubelet signals the server at its end; what can be drained before is."""
+    reserve = min(5, grace / 2)
+    one = server(status=status("PreSuspend", drain("Deletion", since=NOW - 1)))
+    early = decide(look(one, pod(leaving_for=grace - reserve - 0.1, grace=grace), report(active=1), routes=("shop",)))
+    assert early.state == "PreSuspend"
+    late = decide(look(one, pod(leaving_for=grace - reserve, grace=grace), report(active=1), routes=("shop",)))
+    assert (late.state, late.act) == ("Stopping", StopServer())
+    assert late.finished is not None
+    assert late.finished.outcome == "TimedOut"
+
+
+def test_for_ever_ends_with_the_grace_period_of_the_deletion() -> None:
+    one = server(status=status("Suspending", drain("Deletion", suspending_since=NOW - 9)), suspend_timeout_seconds=-1)
+    plan = decide(look(one, pod(leaving_for=25, grace=30), report("SUSPENDING", active=1)))
+    assert (plan.act, plan.finished.outcome if plan.finished else "") == (StopServer(), "TimedOut")
+
+
+def test_a_pod_that_was_deleted_by_force_is_made_anew() -> None:
+    one = server(status=status("Running"))
+    plan = decide(look(one, None))
+    assert (plan.state, plan.act, plan.stalled) == ("Starting", CreatePod(build_pod(one)), "")

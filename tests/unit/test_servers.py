@@ -10,7 +10,7 @@ from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Service
+from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
 from tests.unit.build import NOW, drain, pod, report, server, status
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
@@ -179,3 +179,29 @@ async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
     assert written.suspending_since is not None
     assert written.suspending_since.timestamp() == pytest.approx(began)
     assert cluster.notes.count("Draining") == 1
+
+
+async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, spec=replace(at.spec, node_name="node-2"))
+    cluster = FakeCluster(server(), at)
+    cluster.nodes["node-2"] = Node(Metadata("node-2"))
+    loop = Loop(cluster, server(), at)
+    for _ in range(5):
+        await loop.turn()
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NodeLost"
+    assert cluster.count("node") == 1
+    del cluster.nodes["node-2"]
+    loop.now += 10
+    await loop.turn()
+    assert (cluster.count("node"), cluster.count("delete_pod")) == (2, 1)
+
+
+async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    cluster = FakeCluster(server(), at)
+    cluster.refuse = refusing("node", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, server(), at)
+    await loop.turn()
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NodeLost"
+    assert cluster.count("delete_pod") == 0

@@ -451,7 +451,7 @@ TOLD = group_told(GROUP, *(member(n, GROUP) for n in range(2)))
     ("later", "waits"),
     [
         pytest.param({}, None, id="nothing has changed"),
-        pytest.param({"ready_replicas": 1, "updated_replicas": 1}, 10, id="progress waits"),
+        pytest.param({"ready_replicas": 1, "updated_replicas": 1}, 20, id="progress waits"),
         pytest.param({"replicas": 3}, 0, id="another number of servers does not"),
         pytest.param({"suspended_replicas": 1}, 0, id="nor one that is suspended"),
         pytest.param({"observed_generation": 2}, 0, id="nor a new spec"),
@@ -465,7 +465,7 @@ def test_progress_of_a_group_is_written_now_and_then(later: dict[str, Any], wait
 @pytest.mark.parametrize(
     ("change", "waits"),
     [
-        pytest.param({"message": "2 of 3"}, 10, id="another message waits"),
+        pytest.param({"message": "2 of 3"}, 20, id="another message waits"),
         pytest.param({"reason": "RollingUpdate"}, 0, id="another phase does not"),
         pytest.param({"status": "False", "reason": "Settled"}, 0, id="nor the end"),
     ],
@@ -569,3 +569,10 @@ def test_other_words_for_the_same_trouble_wait() -> None:
     assert written is None
     assert waiting is not None
     assert waiting.due == NOW + 60
+
+
+def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
+    shop = group(2)
+    waits = status("Starting", conditions=(Condition("Progressing", "True", message="waits for the probe"),))
+    written = group_told(shop, member(0, shop), member(1, shop, pod("shop-1", ready=False), status=waits))
+    assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")

@@ -4,6 +4,7 @@ import logging
 import os
 import ssl
 from base64 import b64decode
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -12,9 +13,10 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
-from quiesce.cluster.port import ClusterError, Own, Snapshot
+from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.lease import Lease
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
@@ -38,6 +40,9 @@ KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
     "Service": (SERVICES, Service),
     "PodDisruptionBudget": (BUDGETS, Budget),
 }
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -62,29 +67,47 @@ class ApiStatus(msgspec.Struct, frozen=True):
 class KubeCluster:
     """The API server that the process's own configuration names: the pod's service account, or a kubeconfig."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, namespaces: Sequence[str]) -> None:
         self._api = api
+        self._namespaces = list(namespaces)
 
     @classmethod
-    async def connect(cls) -> "KubeCluster":
+    async def connect(cls, namespaces: Sequence[str] = ()) -> "KubeCluster":
+        """`namespaces` that are looked after; none stands for all."""
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config()
         else:
             await config.load_kube_config()
-        return cls(client.ApiClient())
+        return cls(client.ApiClient(), namespaces)
 
     async def close(self) -> None:
         await self._api.close()
 
+    async def leave_out_forbidden(self) -> Sequence[str]:
+        """The namespaces that are looked after: not those that were deleted, and the right to look into them too."""
+        wanted, refusal = self._namespaces, ""
+        self._namespaces = []
+        for namespace in wanted:
+            try:
+                await self._send("GET", SERVERS, namespace, Items, query=[("limit", "1")])
+                self._namespaces.append(namespace)
+            except ClusterError as error:
+                if error.status != HTTPStatus.FORBIDDEN:
+                    raise
+                refusal = str(error)
+                logger.error("leaves the namespace %s out until the next start: %s", namespace, error)
+        if wanted and not self._namespaces:
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"no namespace is left to look after: {refusal}")
+        return self._namespaces
+
     async def everything(self) -> Snapshot:
-        own = f"/apis/{names.API_VERSION}"
         return Snapshot(
-            servers=await self._list(f"{own}/appservers", "", "", AppServer),
-            groups=await self._list(f"{own}/servergroups", "", "", ServerGroup),
-            pods=await self._list("/api/v1/pods", "", f"{names.MANAGED}=true", Pod),
-            slices=await self._list("/apis/discovery.k8s.io/v1/endpointslices", "", "", EndpointSlice),
-            services=await self._list("/api/v1/services", "", f"{names.MANAGED}=true", Service),
-            budgets=await self._list("/apis/policy/v1/poddisruptionbudgets", "", f"{names.MANAGED}=true", Budget),
+            servers=await self._list_all(SERVERS, "", AppServer),
+            groups=await self._list_all(GROUPS, "", ServerGroup),
+            pods=await self._list_all(PODS, f"{names.MANAGED}=true", Pod),
+            slices=await self._list_all(SLICES, "", EndpointSlice),
+            services=await self._list_all(SERVICES, f"{names.MANAGED}=true", Service),
+            budgets=await self._list_all(BUDGETS, f"{names.MANAGED}=true", Budget),
         )
 
     async def server(self, namespace: str, name: str) -> AppServer | None:
@@ -107,6 +130,9 @@ class KubeCluster:
 
     async def budget(self, namespace: str, name: str) -> Budget | None:
         return await self._find(_named(BUDGETS, name), namespace, Budget)
+
+    async def node(self, name: str) -> Node | None:
+        return await self._find(_named("/api/v1/nodes", name), "", Node)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)
@@ -182,6 +208,39 @@ class KubeCluster:
         path = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
         await self._send("POST", path, event["metadata"]["namespace"], ApiStatus, event)
 
+    async def lease(self, namespace: str, name: str) -> Lease | None:
+        return await self._find(_named(LEASES, name), namespace, Lease)
+
+    async def write_lease(self, lease: Lease) -> Lease:
+        namespace, name = lease.metadata["namespace"], lease.metadata["name"]
+        body = msgspec.to_builtins(lease)
+        if "resourceVersion" in lease.metadata:
+            return await self._send("PUT", _named(LEASES, name), namespace, Lease, body)
+        return await self._send("POST", LEASES, namespace, Lease, body)
+
+    async def delete_lease(self, namespace: str, name: str) -> None:
+        await self._delete(_named(LEASES, name), namespace, {})
+
+    async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
+        path = _named(DEPLOYMENTS, deployment, "scale")
+        try:
+            return await self._send("PATCH", path, namespace, Scale, {"spec": {"replicas": 0}}, content=MERGE)
+        except ClusterError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def selected_pods(self, namespace: str, selector: str) -> list[Pod]:
+        return await self._list(PODS, namespace, selector, Pod)
+
+    async def held(self) -> list[Held]:
+        return await self._list_all(SERVERS, "", Held)
+
+    async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None:
+        own = held.metadata
+        patch = {"metadata": {"resourceVersion": own.resource_version, "finalizers": finalizers}}
+        await self._send("PATCH", _named(SERVERS, own.name), own.namespace, ApiStatus, patch, content=MERGE)
+
     async def _apply_status(self, path: str, owner: Own, status: dict[str, Any]) -> Own:
         own = owner.metadata
         manifest = {
@@ -201,6 +260,12 @@ class KubeCluster:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
+
+    async def _list_all(self, path: str, selector: str, kind: type[T]) -> list[T]:
+        """Of every namespace that is looked after."""
+        if not self._namespaces:
+            return await self._list(path.replace("/namespaces/{namespace}", ""), "", selector, kind)
+        return [found for there in self._namespaces for found in await self._list(path, there, selector, kind)]
 
     async def _list(self, path: str, namespace: str, selector: str, kind: type[T]) -> list[T]:
         """All pages, each object decoded by itself: one that is not understood does not hide the rest."""
@@ -235,7 +300,7 @@ class KubeCluster:
         query = list(query or [])
         if content == APPLY:
             query += [("force", "true")]
-        if method in ("POST", "PATCH"):
+        if method in ("POST", "PUT", "PATCH"):
             query += [("fieldManager", names.MANAGER)]
         try:
             request = await self._api.param_serialize(

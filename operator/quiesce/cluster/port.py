@@ -1,10 +1,12 @@
 """What the loop asks of Kubernetes. Every call is one request."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.lease import Lease
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
@@ -56,6 +58,8 @@ class Cluster(Protocol):
 
     async def budget(self, namespace: str, name: str) -> Budget | None: ...
 
+    async def node(self, name: str) -> Node | None: ...
+
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod: ...
@@ -82,3 +86,42 @@ class Cluster(Protocol):
     async def apply_group_status(self, group: ServerGroup, status: dict[str, Any]) -> ServerGroup: ...
 
     async def create_event(self, event: dict[str, Any]) -> None: ...
+
+
+class Leases(Protocol):
+    async def lease(self, namespace: str, name: str) -> Lease | None: ...
+
+    async def write_lease(self, lease: Lease) -> Lease:
+        """Create it, if it has never been read; else write it if it is still as it was read: 409 if not."""
+
+
+class Held(Narrow, frozen=True):
+    """An AppServer, whatever else is in it."""
+
+    metadata: Metadata
+
+
+class ScaleStatus(Narrow, frozen=True):
+    selector: str = ""
+
+
+class Scale(Narrow, frozen=True):
+    """A Deployment's scale subresource."""
+
+    status: ScaleStatus = ScaleStatus()
+
+
+class Remains(Leases, Protocol):
+    """What is left of an operator, for `quiesce cleanup`."""
+
+    async def leave_out_forbidden(self) -> Sequence[str]: ...
+
+    async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None: ...
+
+    async def selected_pods(self, namespace: str, selector: str) -> list[Pod]: ...
+
+    async def held(self) -> list[Held]: ...
+
+    async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None: ...
+
+    async def delete_lease(self, namespace: str, name: str) -> None: ...

@@ -10,9 +10,9 @@ import msgspec
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
-from quiesce.decide.group import GroupObservation, GroupPlan, decide_group
+from quiesce.decide.group import GroupObservation, GroupPlan, decide_group, names_to_fill
 from quiesce.decide.kept import kind_of
-from quiesce.decide.members import Member, ordinal_of, vacancies
+from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
 from quiesce.decide.status import group_due, group_events, group_status
 from quiesce.model import names
@@ -90,7 +90,7 @@ class Groups:
             if _belongs(server, group) and ordinal_of(server.metadata.name, own.name) is not None
         ]
         members.sort(key=lambda member: member.ordinal)
-        free = vacancies(group, tuple(members))
+        free = names_to_fill(group, tuple(members))
         taken = frozenset(name for name in free if (own.namespace, name) in self._world.servers)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(

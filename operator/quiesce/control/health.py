@@ -2,13 +2,17 @@
 
 from aiohttp import web
 
+from quiesce.control.lease import Leadership
 from quiesce.control.operator import Operator
 
 PORT = 8080
 
 
-async def serve_health(operator: Operator, port: int = PORT) -> web.AppRunner:
-    """`/livez` fails when the loop no longer turns, `/readyz` until the first look at the cluster is done."""
+async def serve_health(operator: Operator, port: int, leadership: Leadership | None) -> web.AppRunner:
+    """`/livez` fails when the loop no longer turns, `/readyz` until the first look at the cluster is done.
+
+    An operator that waits for the lease is ready, to take over.
+    """
 
     async def livez(_: web.Request) -> web.Response:
         stale = operator.stale_for()
@@ -17,7 +21,11 @@ async def serve_health(operator: Operator, port: int = PORT) -> web.AppRunner:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if operator.ready else web.Response(status=503, text="starting\n")
+        if operator.ready:
+            return web.Response(text="ok\n")
+        if leadership and leadership.waits_for:
+            return web.Response(text=f"waits for {leadership.waits_for}\n")
+        return web.Response(status=503, text="starting\n")
 
     application = web.Application()
     application.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])

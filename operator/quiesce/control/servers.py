@@ -13,7 +13,7 @@ from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import publish
 from quiesce.control.queue import back_off
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, to_tell
 from quiesce.model import names
@@ -30,6 +30,7 @@ SHED_TRIES = 3
 TEMPLATE_TAKEN_SECONDS = 600.0
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
+NODE_KNOWN_SECONDS = 10.0
 # An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
 
@@ -53,6 +54,7 @@ class Servers:
         self._notes: dict[tuple[str, str], Notes] = {}
         self._taken: dict[tuple[str, str], Seconds] = {}  # templates that the API server would take, and since when
         self._written: dict[tuple[str, str], Seconds] = {}
+        self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were looked at, and when
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         server = self._world.servers.get((namespace, name))
@@ -91,9 +93,23 @@ class Servers:
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
         admin = await self._admins.report(server, pod) if observation.container else None
+        node = await self._node(pod.spec.node_name) if observation.overdue_in <= 0 else None
         return replace(
-            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin
+            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
         ).measured()
+
+    async def _node(self, name: str) -> NodeSays | None:
+        """What is known of a node, no older than a few seconds; None without the right to look."""
+        now = self._clock()
+        self._nodes = {node: known for node, known in self._nodes.items() if now - known[0] < NODE_KNOWN_SECONDS}
+        if name not in self._nodes:
+            try:
+                self._nodes[name] = (now, node_says(await self._cluster.node(name)))
+            except ClusterError as error:
+                if error.status != HTTPStatus.FORBIDDEN:
+                    raise
+                self._nodes[name] = (now, None)
+        return self._nodes[name][1]
 
     async def _routes(self, o: Observation, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Services that still have the pod as ready, and of those the ones that will whatever happens."""

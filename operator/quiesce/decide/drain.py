@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from quiesce.decide.observation import STOP_RESERVE_SECONDS, Observation
+from quiesce.decide.observation import Observation
 from quiesce.decide.requests import Aim
 from quiesce.model import names
 from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
@@ -38,7 +38,7 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
     withdrawn = o.leaving or not _gate_is_open(o)
     if drain.forced and stops and withdrawn:
         return "Forced"
-    if o.hold_ends is not None and o.now >= o.hold_ends - STOP_RESERVE_SECONDS:
+    if o.stop_at is not None and o.now >= o.stop_at:
         return "TimedOut"
     if withdrawn and isinstance(o.admin, Report) and o.admin.suspend_state == "SUSPENDED":
         return "Drained"
@@ -164,7 +164,7 @@ def record(o: Observation, aim: Aim) -> Drain:
 def _deadline(o: Observation, drain: Drain, aim: Aim) -> Seconds:
     began = seconds(drain.suspending_since) or o.now
     own = math.inf if aim.timeout < 0 else began + aim.timeout
-    return own if o.hold_ends is None else min(own, o.hold_ends - STOP_RESERVE_SECONDS)
+    return own if o.stop_at is None else min(own, o.stop_at)
 
 
 def _gate_is_open(o: Observation) -> bool:

@@ -9,6 +9,7 @@ from quiesce.decide.kept import keep, owner_reference
 from quiesce.decide.members import UNREADY_SECONDS, Member, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
+from quiesce.decide.target import is_serving, is_updated, servers_wanted, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
@@ -34,6 +35,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
     ready: int = 0
     updated: int = 0
     suspended: int = 0
+    leaving: frozenset[str] = frozenset()  # servers that a scale-down takes
     waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
     stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
     restart_requested_at: Seconds | None = None
@@ -43,13 +45,14 @@ class GroupPlan(msgspec.Struct, frozen=True):
 
 def decide_group(o: GroupObservation) -> GroupPlan:
     """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
-    group, leaving = o.group, surplus(o.group, o.members)
+    group, leaving = o.group, surplus(o.group, o.members, servers_wanted(o.group, o.members))
     wanted = [m for m in o.members if m.name not in leaving]
     serving = {m.name for m in wanted if is_serving(m, group)}
     plan = GroupPlan(
         ready=len(serving),
-        updated=sum(is_updated(m, group) for m in wanted),
+        updated=min(sum(is_updated(m, group) for m in wanted), group.spec.replicas),
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
+        leaving=frozenset(leaving),
         waits_for=(
             *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving)),
             *_missing(o),
@@ -73,35 +76,12 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     return replace(plan, acts=acts)
 
 
-def is_serving(member: Member, group: ServerGroup) -> bool:
-    """Whether the server serves now and nothing that is already decided will take it out."""
-    server = member.server
-    return (
-        member.serves
-        and server.metadata.deletion_timestamp is None
-        and server.status.state == "Running"
-        and member.pod_is_current
-        and not member.is_to_restart
-        and aim_of(server, group).serve
-    )
-
-
-def is_updated(member: Member, group: ServerGroup) -> bool:
-    return member.pod_has(template_hash(target_spec(group).template))
-
-
-def target_spec(group: ServerGroup) -> AppServerSpec:
-    """The spec that servers are to have: the group's, with the stamp of the last restart in the pod template."""
-    spec, requested = group.spec.template.spec, group.status.restart_requested_at
-    if requested is None:
-        return spec
-    metadata = spec.template.get("metadata") or {}
-    annotations = {**(metadata.get("annotations") or {}), names.RESTARTED_AT: requested.isoformat()}
-    return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
+def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
+    return vacancies(group, members, servers_wanted(group, members))
 
 
 def _missing(o: GroupObservation) -> list[str]:
-    return [name for name in vacancies(o.group, o.members) if name not in o.taken]
+    return [name for name in names_to_fill(o.group, o.members) if name not in o.taken]
 
 
 def _create(o: GroupObservation) -> list[Act]:

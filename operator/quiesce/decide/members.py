@@ -53,6 +53,11 @@ class Member(msgspec.Struct, frozen=True):
         since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
         return 0 if since is None else now - since
 
+    def is_leaving(self, group: ServerGroup) -> bool:
+        """Whether a scale-down or a deletion has begun to take the server."""
+        stops = self.server.spec.desired_state == "Stopped" != group.spec.template.spec.desired_state
+        return stops or self.server.metadata.deletion_timestamp is not None
+
     @property
     def serves(self) -> bool:
         pod = self.pod
@@ -65,7 +70,7 @@ def ordinal_of(name: str, group: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def surplus(group: ServerGroup, members: tuple[Member, ...]) -> set[str]:
+def surplus(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> set[str]:
     """The servers that a scale-down takes.
 
     Those first that it has begun to take already, then those that are asked for, then those that do not serve, and
@@ -73,20 +78,18 @@ def surplus(group: ServerGroup, members: tuple[Member, ...]) -> set[str]:
     """
 
     def rank(member: Member) -> tuple[bool, bool, bool, int]:
-        server = member.server
-        stops = server.spec.desired_state == "Stopped" != group.spec.template.spec.desired_state
-        begun = stops or server.metadata.deletion_timestamp is not None
-        return begun, names.SPECIFIED_DELETE in server.metadata.annotations, not member.serves, member.ordinal
+        asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
+        return member.is_leaving(group), asked, not member.serves, member.ordinal
 
-    return {member.name for member in sorted(members, key=rank)[group.spec.replicas :]}
+    return {member.name for member in sorted(members, key=rank)[wanted:]}
 
 
-def vacancies(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
+def vacancies(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> list[str]:
     """The names of the servers that a group lacks: the lowest ordinals that it does not have."""
     known = {member.ordinal for member in members}
     free: list[str] = []
     ordinal = 0
-    while len(free) < group.spec.replicas - len(members):
+    while len(free) < wanted - len(members):
         if ordinal not in known:
             free.append(f"{group.metadata.name}-{ordinal}")
         ordinal += 1

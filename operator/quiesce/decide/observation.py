@@ -1,19 +1,23 @@
 """What a decision about one server looks at."""
 
+import math
 from typing import Self
 
 import msgspec
 
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerStatus, Pod
+from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
 from quiesce.model.plan import Act, ServerPlan
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
-# A drain goes on to the stop this long before the kubelet would end the hold.
+# A drain goes on to the stop this long before the kubelet would end the hold; of a short one it has half.
 STOP_RESERVE_SECONDS = 5
+# Of a pod that is deleted, the kubelet leaves nothing for longer than its grace period and this.
+OVERDUE_SECONDS = 10
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 10
 
@@ -36,6 +40,24 @@ class Untold(msgspec.Struct, frozen=True):
     status: AppServerStatus
     since: Seconds
     due: Seconds
+
+
+class NodeSays(msgspec.Struct, frozen=True):
+    """What is known of the node of a pod that has not gone in time: certainly off, in order, or neither."""
+
+    is_off: bool
+    is_ready: bool
+    words: str
+
+
+def node_says(node: Node | None) -> NodeSays:
+    if node is None:
+        return NodeSays(is_off=True, is_ready=False, words="does not exist any more")
+    if any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
+        return NodeSays(is_off=True, is_ready=False, words=f"has the taint {OUT_OF_SERVICE}")
+    ready = next((condition.status for condition in node.status.conditions if condition.type == "Ready"), "Unknown")
+    words = "is Ready" if ready == "True" else f"does not answer (Ready is {ready})"
+    return NodeSays(is_off=False, is_ready=ready == "True", words=words)
 
 
 class Notes(msgspec.Struct, frozen=True):
@@ -64,6 +86,7 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     admin: Report | AdminFailure | None = None
+    node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
 
     @property
@@ -95,6 +118,12 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def leaving(self) -> bool:
         return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
+
+    @property
+    def overdue_in(self) -> Seconds:
+        """When a pod that is being deleted should be gone; its deletionTimestamp has the grace period in it."""
+        gone_at = seconds(self.pod.metadata.deletion_timestamp) if self.pod else None
+        return math.inf if gone_at is None else gone_at + OVERDUE_SECONDS - self.now
 
     @property
     def has_served(self) -> bool:
@@ -148,14 +177,20 @@ class Observation(msgspec.Struct, frozen=True):
         return ""
 
     @property
-    def hold_ends(self) -> Seconds | None:
-        """When the kubelet signals the server of a pod that is being deleted, whatever the drain has come to."""
+    def stop_at(self) -> Seconds | None:
+        """When the server of a pod that is being deleted is stopped, whatever the drain has come to.
+
+        The kubelet signals it at the end of the hold, or of a grace period that is shorter.
+        """
         if self.pod is None or self.pod.metadata.deletion_timestamp is None:
             return None
         grace = self.pod.metadata.deletion_grace_period_seconds or 0
         hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
         end = seconds(self.pod.metadata.deletion_timestamp)
-        return None if end is None else end - grace + min(hold, grace)
+        if end is None:
+            return None
+        held = min(hold, grace)
+        return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
     def measured(self) -> Self:
         """The same observation, with what it adds to the notes, and the status as it would be if it were written."""

@@ -1,11 +1,12 @@
 """The next step for one server."""
 
+import math
 from typing import cast
 
 import msgspec
 
 from quiesce.decide.drain import finished, record, take_out
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import OUT_OF_SERVICE, OVERDUE_SECONDS, NodeSays, Observation
 from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
@@ -120,7 +121,12 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
             return _removed(o)
         return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
     if o.leaving:
-        return _leave(o, aim)
+        leaving = _leave(o, aim)
+        if leaving.act:
+            return leaving
+        if o.overdue_in <= 0:
+            return _overdue(o, pod, leaving)
+        return replace(leaving, wake=min(o.overdue_in, math.inf if leaving.wake is None else leaving.wake))
     if aim.scope == "Removal":
         # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
         withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
@@ -150,7 +156,7 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     if not aim.keep:
         return ServerPlan("Stopped", "Stopped", aim.reason)
     try:
-        return replace(BOOTING, act=CreatePod(build_pod(o.server)))
+        return replace(BOOTING, act=CreatePod(build_pod(o.server, o.group)))
     except BadTemplateError as error:
         return ServerPlan("Pending", "BadTemplate", str(error), stalled="BadTemplate")
 
@@ -170,7 +176,7 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date; not before the API server would take its successor."""
     wanted = template_hash(o.server.spec.template)
     try:
-        check = CheckTemplate(build_pod(o.server), wanted)
+        check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:
         return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
     return _stop(o, _rollout(o)) if o.notes.checked_template == wanted else _check(o, aim, check)
@@ -229,6 +235,28 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
         # Nobody to ask for an end, and nothing to wait for: the kubelet takes a shorter grace period.
         return replace(_stopping(o, outcome, aim), act=DeletePod(NOTHING_TO_DRAIN_GRACE_SECONDS))
     return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
+
+
+def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
+    """A pod that nobody ends. It is only let go of where it can't run any more: two would own its volumes otherwise."""
+    unknown = NodeSays(is_off=False, is_ready=False, words="can't be looked at: the operator has no right to")
+    node = o.node or unknown
+    where = f"node {pod.spec.node_name} {node.words}"
+    if node.is_off and not isinstance(o.admin, Report):
+        message = f"the pod is let go of, and the server starts elsewhere: its {where}"
+        return replace(leaving, stalled="NodeLost", message=message, act=DeletePod(0))
+    told = replace(leaving, state="Stopping", wake=OVERDUE_SECONDS)
+    if pod.metadata.finalizers and o.container is None:
+        held = ", ".join(pod.metadata.finalizers)
+        return replace(told, stalled="DeletionOverdue", message=f"the pod is held by its finalizers: {held}")
+    if isinstance(o.admin, Report) or node.is_ready:
+        message = f"the pod should be gone, may still run, and its {where}: see the kubelet there"
+        return replace(told, stalled="DeletionOverdue", message=message)
+    message = (
+        f"the pod should be gone, and its {where}: bring the node back; or when it is certainly off, delete the Node "
+        f"or taint it {OUT_OF_SERVICE}, and the server starts elsewhere"
+    )
+    return replace(told, stalled="NodeLost", message=message)
 
 
 def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:

@@ -17,7 +17,7 @@ replace = msgspec.structs.replace
 NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
 # How often a group's counts and messages are written while it goes on with what it is at.
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 20.0
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
@@ -101,7 +101,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
-    waits = f"; waits for {_some(plan.waits_for, ', ')}" if plan.waits_for else ""
+    waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
@@ -150,6 +150,17 @@ def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     return tuple(notes)
 
 
+def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
+    """The servers that are waited for, each with what it says that it waits for itself."""
+    said = {
+        member.name: condition.message
+        for member in o.members
+        for condition in member.server.status.conditions
+        if condition.type == "Progressing" and condition.status == "True" and condition.message
+    }
+    return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
+
+
 def _some(things: tuple[str, ...], separator: str) -> str:
     more = f" and {len(things) - NAMED} more" if len(things) > NAMED else ""
     return separator.join(things[:NAMED]) + more
@@ -158,7 +169,7 @@ def _some(things: tuple[str, ...], separator: str) -> str:
 def _phase(o: GroupObservation, plan: GroupPlan) -> str:
     if not plan.waits_for:
         return "Settled"
-    if len(o.members) > o.group.spec.replicas:
+    if plan.leaving:
         return "ScalingDown"
     # A roll is over when its last server serves.
     rolls = plan.updated < min(len(o.members), o.group.spec.replicas) or _told_phase(o) == "RollingUpdate"

@@ -141,6 +141,24 @@ class Pod(Narrow, frozen=True):
         return condition is not None and condition.status == "True"
 
 
+class Taint(Narrow, frozen=True):
+    key: str
+
+
+class NodeSpec(Narrow, frozen=True):
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeStatus(Narrow, frozen=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+class Node(Narrow, frozen=True):
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
 class TargetRef(Narrow, frozen=True):
     uid: str = ""
 

@@ -93,8 +93,9 @@ class ServerTemplate(Narrow, frozen=True):
 
 
 class RollingUpdate(Narrow, frozen=True):
-    # A count, or a percentage of replicas.
+    # Counts, or percentages of replicas.
     max_unavailable: int | str = 1
+    max_surge: int | str = 0
 
 
 class Strategy(Narrow, frozen=True):

@@ -1,0 +1,127 @@
+"""What an operator that is gone has left: its finalizer on the AppServers, which nobody would take away any more."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+
+from quiesce.cluster.port import ClusterError, Held, Remains
+from quiesce.control.lease import DURATION_SECONDS, LOOK_SECONDS, Leadership
+from quiesce.model import names
+
+GONE_SECONDS = 60.0
+# An expired lease is seen to be so after its duration.
+LEASE_SECONDS = DURATION_SECONDS + 8.0
+AT_ONCE = 8
+# Each pass looks anew: for what was changed at the same time by somebody else, or made since.
+PASSES = 3
+TELL_EVERY = 100
+
+logger = logging.getLogger(__name__)
+
+
+class OperatorRunsError(Exception):
+    """An operator runs; the message says which, and what to do."""
+
+
+async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, str], deployment: str) -> int:
+    """The exit code: 0 if every finalizer is gone."""
+    await cluster.leave_out_forbidden()
+    if deployment:
+        await _scale_to_zero(cluster, lease[0], deployment)
+    # Where there is no Lease no operator runs; its namespace may be gone with it.
+    keeping: asyncio.Task[None] | None = None
+    if await cluster.lease(*lease):
+        await _take(leadership, lease)
+        keeping = asyncio.create_task(leadership.keep())
+    try:
+        failures = await _free_all(cluster)
+    finally:
+        if keeping:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            await leadership.release()
+    for name, error in sorted(failures.items()):
+        logger.error("AppServer %s still has the finalizer %s: %s", name, names.FINALIZER, error)
+    if failures:
+        logger.error("%d of the AppServers are left: mend what the API server says, and run this again", len(failures))
+        return 1
+    if keeping:
+        await cluster.delete_lease(*lease)
+    return 0
+
+
+async def _scale_to_zero(cluster: Remains, namespace: str, deployment: str) -> None:
+    scale = await cluster.scale_to_zero(namespace, deployment)
+    if scale is None:
+        logger.info("there is no Deployment %s/%s", namespace, deployment)
+        return
+    logger.info("scaled the Deployment %s/%s to 0; waits for its pods", namespace, deployment)
+    try:
+        async with asyncio.timeout(GONE_SECONDS):
+            while True:
+                if not await cluster.selected_pods(namespace, scale.status.selector):
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        # On a node that is lost, they stay; the lease tells whether one of them still works.
+        logger.warning("pods of the Deployment %s/%s are still there after %g s", namespace, deployment, GONE_SECONDS)
+
+
+async def _take(leadership: Leadership, lease: tuple[str, str]) -> None:
+    """No operator acts while the lease is ours."""
+    try:
+        async with asyncio.timeout(LEASE_SECONDS):
+            await leadership.acquire()
+    except TimeoutError:
+        namespace, name = lease
+        holder = leadership.waits_for or "nobody knows whom"
+        raise OperatorRunsError(
+            f"an operator still runs: the Lease {namespace}/{name} is held and renewed by {holder}. Stop it first, "
+            f"for example with --deployment NAME, or with `kubectl -n {namespace} scale deployment NAME --replicas=0`"
+        ) from None
+
+
+async def _free_all(cluster: Remains) -> dict[str, ClusterError]:
+    """The servers that still have the finalizer, and why."""
+    failures: dict[str, ClusterError] = {}
+    for _ in range(PASSES):
+        left = await _held(cluster)
+        if not left:
+            logger.info("no AppServer has the finalizer %s", names.FINALIZER)
+            return {}
+        failures = await _free(cluster, left)
+    return failures
+
+
+async def _held(cluster: Remains) -> list[Held]:
+    try:
+        found = await cluster.held()
+    except ClusterError as error:
+        if error.status == HTTPStatus.NOT_FOUND:  # the CRDs are gone, and with them every server
+            return []
+        raise
+    return [held for held in found if names.FINALIZER in held.metadata.finalizers]
+
+
+async def _free(cluster: Remains, left: list[Held]) -> dict[str, ClusterError]:
+    failures: dict[str, ClusterError] = {}
+    waiting, done = iter(left), 0
+
+    async def work() -> None:
+        nonlocal done
+        for held in waiting:
+            own = held.metadata
+            others = [finalizer for finalizer in own.finalizers if finalizer != names.FINALIZER]
+            try:
+                await cluster.keep_finalizers(held, others)
+            except ClusterError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    failures["/".join(own.key)] = error
+            done += 1
+            if done % TELL_EVERY == 0 or done == len(left):
+                logger.info("%d of %d AppServers, %d failed", done, len(left), len(failures))
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(AT_ONCE):
+            tasks.create_task(work())
+    return failures
