@@ -298,7 +298,7 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(0.1):
-            with contextlib.suppress(requests.RequestException):
+            with contextlib.suppress(requests.RequestException, pykube.exceptions.KubernetesError):
                 value = self._look()
                 if not self.seen or self.seen[-1] != value:
                     self.seen.append(value)

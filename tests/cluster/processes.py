@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cluster import network, paths
@@ -30,7 +30,7 @@ def start(name: str, program: str, *arguments: str) -> None:
     """Starts a daemon inside the cluster's network namespace."""
     PIDS.mkdir(parents=True, exist_ok=True)
     DAEMON_LOGS.mkdir(parents=True, exist_ok=True)
-    with log_file(name).open("w") as log:
+    with log_file(name).open("a") as log:
         process = subprocess.Popen(
             network.enter(paths.BIN / program, *arguments),
             stdin=subprocess.DEVNULL,
@@ -64,6 +64,21 @@ def stop(names: Iterable[str], patience: float = 5) -> None:
             time.sleep(0.05)
     for name in wanted:
         (PIDS / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def stopped(*names: str) -> Iterator[None]:
+    """Daemons are away for the block, and are then started again as they were, in this order.
+
+    A run that dies inside leaves a cluster that lacks them: the next start of the cluster begins afresh.
+    """
+    commands = {name: _command(name) for name in names}
+    stop(names, patience=1)
+    try:
+        yield
+    finally:
+        for name, command in commands.items():
+            start(name, *command)
 
 
 def wait_for(what: str, ready: Callable[[], bool], daemon: str, timeout: float) -> None:
@@ -131,6 +146,15 @@ def _pid(name: str) -> int | None:
         return None
     pid, started = file.read_text().split()
     return int(pid) if _start_time(int(pid)) == started else None
+
+
+def _command(name: str) -> list[str]:
+    """The program of a daemon that runs, and its arguments."""
+    pid = _pid(name)
+    if pid is None:
+        raise ClusterError(f"{name} does not run. `make cluster` starts the cluster.")
+    program, *arguments = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    return [Path(program).name, *arguments]
 
 
 def _start_time(pid: int) -> str | None:
