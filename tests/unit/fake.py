@@ -29,7 +29,7 @@ class FakeCluster:
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
         self.nodes: dict[str, Node] = {}
         self.refuse: Callable[[str, str], None] = lambda _request, _name: None
-        self.alter: Callable[[AppServer], AppServer] = lambda applied: applied
+        self.alter: Callable[[Any], Any] = lambda applied: applied
         self._servers: dict[Key, AppServer] = {}
         self._groups: dict[Key, ServerGroup] = {}
         self._pods: dict[Key, Pod] = {}
@@ -132,7 +132,7 @@ class FakeCluster:
         made = msgspec.convert(
             {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{manifest['kind']}"}}, kind
         )
-        return self._put(made)
+        return self._put(self.alter(made))
 
     async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._ask("delete_object", f"{kind} {name} {uid}")

@@ -11,7 +11,7 @@ from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
 from quiesce.decide.group import GroupObservation, GroupPlan, decide_group, names_to_fill
-from quiesce.decide.kept import kind_of
+from quiesce.decide.kept import is_so, kind_of
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
 from quiesce.decide.status import group_due, group_events, group_status
@@ -30,6 +30,8 @@ from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
+# An apply takes nothing away that somebody else has added.
+EDITED = "somebody else has written into its spec, which is the group's: undo that edit"
 
 logger = logging.getLogger(__name__)
 
@@ -169,11 +171,13 @@ class Groups:
                 applied = await self._cluster.apply_server(manifest)
                 self._world.see_server(applied)
                 if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
-                    message = "somebody else has written into its spec, which is the group's: undo that edit"
-                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
             case ApplyObject(manifest):
                 await self._check_name(group, manifest)
-                self._world.see_kept(await self._cluster.apply_object(manifest))
+                made = await self._cluster.apply_object(manifest)
+                self._world.see_kept(made)
+                if not is_so(made, manifest):
+                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
             case DeleteObject(kind, name, uid):
                 await self._cluster.delete_object(kind, namespace, name, uid)
                 for thing in self._kept(group):
