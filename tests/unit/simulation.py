@@ -18,6 +18,7 @@ from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
 from quiesce.decide.status import group_due, group_status, to_tell
+from quiesce.decide.target import has_room
 from quiesce.model import names, plan
 from quiesce.model.objects import (
     Condition,
@@ -177,12 +178,7 @@ class Simulation:
         return 0
 
     def operate_on_group(self, *, crash: bool = False) -> Seconds | None:
-        members = [
-            Member(server, pod.seen() if (pod := self.pods.get(name)) else None)
-            for name, server in self.servers.items()
-        ]
-        members.sort(key=lambda member: member.ordinal)
-        o = GroupObservation(self.now, self.group, tuple(members))
+        o = GroupObservation(self.now, self.group, self._members())
         decision = decide_group(o)
         after = group_status(o, decision)
         due = group_due(self.group.status, after, self._group_written_at)
@@ -354,6 +350,7 @@ class Simulation:
         pod, drain = self.pods.get(o.server.metadata.name), o.server.status.suspend
         if pod is None:
             return
+        self._check_room(o, act, pod)
         in_reach = pod.uid in self.endpoints or (pod.gate and pod.deleted_at is None)
         forced = drain is not None and drain.forced
         hold_ends = pod.hold_ends
@@ -419,6 +416,16 @@ class Simulation:
             and aim_of(server, self.group).serve
         )
 
+    def _check_room(self, o: Observation, act: plan.Act, pod: RunningPod) -> None:
+        if not isinstance(act, plan.SetGate) or act.reason != "Rollout" or not o.template_has_changed:
+            return
+        others = sum(self._is_ready(other) for other in self.pods.values() if other is not pod)
+        if self._is_ready(pod) and others < self.group.spec.replicas - max_unavailable(self.group):
+            self._break(f"a roll takes {pod.name} out, and only {others} others serve")
+
+    def _is_ready(self, pod: RunningPod) -> bool:
+        return pod.gate and pod.ready and pod.deleted_at is None
+
     def _takes_out(self, name: str, spec: dict[str, Any]) -> bool:
         changed = template_hash(spec["template"]) != self.pods[name].annotations[names.TEMPLATE_HASH]
         return changed or spec.get("desiredState", "Running") != "Running"
@@ -444,6 +451,13 @@ class Simulation:
 
     # How things are done.
 
+    def _members(self) -> tuple[Member, ...]:
+        members = [
+            Member(server, pod.seen() if (pod := self.pods.get(name)) else None)
+            for name, server in self.servers.items()
+        ]
+        return tuple(sorted(members, key=lambda member: member.ordinal))
+
     def _observe(self, server: AppServer) -> Observation:
         name = server.metadata.name
         pod = self.pods.get(name)
@@ -451,7 +465,9 @@ class Simulation:
         if pod is None:
             return o.measured()
         routes = ("shop",) if pod.uid in self.endpoints else ()
-        return replace(o, routes=routes, admin=self._asked(server, pod)).measured()
+        others = tuple(member for member in self._members() if member.name != name)
+        room = not o.template_has_changed or has_room(self.group, others)
+        return replace(o, routes=routes, admin=self._asked(server, pod), has_room=room).measured()
 
     def _asked(self, server: AppServer, pod: RunningPod) -> Report | AdminFailure | None:
         process = pod.process

@@ -362,6 +362,12 @@ SURGE = group(3, template=NEW, max_unavailable=0, max_surge=1)
             id="a roll that was withdrawn",
         ),
         pytest.param([rolled(SURGE, 0)], ["shop-1 2", "shop-2 2"], id="nor for a scale-up"),
+        pytest.param([], ["shop-0 2", "shop-1 2", "shop-2 2"], id="nor for a first start"),
+        pytest.param(
+            [member(n, SURGE, None, template=NEW, status=status("Pending")) for n in range(3)],
+            [],
+            id="nor for servers without pods",
+        ),
     ],
 )
 def test_a_surge_comes_first_and_goes_last(members: list[Member], acts: list[str]) -> None:

@@ -84,7 +84,7 @@ async def test_an_apply_that_comes_to_something_else_is_told() -> None:
     loop = Loop(cluster, group(1))
     assert await loop.turn() == 0
     assert await loop.turn() == REFUSED_RETRY_SECONDS
-    assert loop.stalled().startswith("shop-0: somebody else has written into its spec")
+    assert loop.stalled().startswith("shop-0: does not come out as it was applied")
     cluster.alter = lambda made: made
     await loop.turn()
     await loop.turn()
@@ -223,4 +223,49 @@ async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later(
     loop.world.see_kept(edited)
     await loop.turn()
     assert await loop.turn() == REFUSED_RETRY_SECONDS
-    assert loop.stalled().startswith("Service shop: somebody else has written into its spec")
+    assert loop.stalled().startswith("Service shop: does not come out as it was applied")
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+async def test_a_server_that_a_webhook_changes_is_told_and_not_applied_for_ever(field: str) -> None:
+    def changed(applied: AppServer) -> AppServer:
+        own = applied.metadata
+        return replace(applied, metadata=replace(own, **{field: dict.fromkeys(getattr(own, field), "other")}))
+
+    shop = group(1)
+    cluster = FakeCluster(shop)
+    cluster.alter = changed
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled().startswith("shop-0: does not come out as it was applied")
+
+
+async def test_what_can_not_be_deleted_is_told_and_stops_nothing_else() -> None:
+    shop = group(0, budget="Managed")
+    cluster = FakeCluster(shop)
+    cluster.refuse = refusing("delete_object", 403)
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    more = replace(cluster.latest(shop), spec=group(1).spec)
+    cluster.put(more)
+    loop.see(cluster.latest(more))
+    await loop.turn()
+    assert ("shop", "shop-0") in loop.world.servers
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled().startswith("PodDisruptionBudget shop: delete_object")
+
+
+async def test_a_restart_that_can_not_be_taken_off_the_group_is_asked_for_once() -> None:
+    things = estate(replace(OLD, metadata=replace(OLD.metadata, annotations={names.RESTART: "now"})))
+    cluster = FakeCluster(*things)
+    cluster.refuse = refusing("remove_annotation", 403)
+    loop = Loop(cluster, *things)
+    stamps = set()
+    for _ in range(4):
+        await loop.turn()
+        stamps.add(loop.world.groups[KEY].status.restart_requested_at)
+        loop.now += REFUSED_RETRY_SECONDS
+    assert len(stamps) == 1
+    assert cluster.count("apply_server") == 1  # and it rolls
+    assert loop.stalled().startswith("quiesce.dev/restart: ")

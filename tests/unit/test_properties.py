@@ -258,3 +258,29 @@ def test_a_group_that_serves_nothing_is_mended_at_once() -> None:
     simulation.operate_on_group()
     given = [one.spec.template for one in simulation.servers.values()]
     assert given == [template("wildfly:2")] * 3
+
+
+def test_a_surge_takes_back_what_it_made_and_no_server_that_is_suspended() -> None:
+    simulation = Simulation.of(3, max_surge=1)
+    simulation.annotate_server("shop-1", names.SUSPEND, "true")
+    simulation.settle()
+    simulation.change_template("wildfly:2")
+    simulation.settle()
+    assert sorted(simulation.servers) == ["shop-0", "shop-1", "shop-2"], simulation.story()
+
+
+def test_a_server_that_was_given_its_template_long_ago_still_waits_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its template was refused at first; when it is taken at last, another server has gone meanwhile."""
+    monkeypatch.setattr("tests.unit.simulation.REFUSED", "wildfly:2")
+    simulation = Simulation.of()
+    simulation.change_template("wildfly:2")
+    simulation.settle()
+    simulation.delete_pod("shop-1")
+    monkeypatch.setattr("tests.unit.simulation.REFUSED", "nothing")
+    for _ in range(200):
+        one_round(simulation)  # the simulation itself looks at the budget
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+    assert all(simulation.is_of(pod, "wildfly:2") for pod in simulation.pods.values()), simulation.story()

@@ -183,3 +183,24 @@ def test_of_its_own_kinds_the_operator_reads_who_wrote_what(kind: Any) -> None:
 def test_of_others_it_does_not() -> None:
     read = msgspec.json.decode(b'{"metadata": {"name": "shop-0", "managedFields": %s}}' % FIELDS, type=Pod)
     assert not hasattr(read.metadata, "managed_fields")
+
+
+def test_the_end_of_something_is_not_that_of_its_successor() -> None:
+    shop, world = group(), World()
+    one, again = server("shop-0", of=shop), server("shop-0", of=shop)
+    again = replace(again, metadata=replace(again.metadata, uid="again"))
+    world.see_server(again)
+    world.forget_server(KEY, one.metadata.uid)
+    assert world.servers == {KEY: again}
+    other = replace(shop, metadata=replace(shop.metadata, uid="again"))
+    world.see_group(other)
+    world.forget_group(shop.metadata.key, shop.metadata.uid)
+    assert world.groups == {shop.metadata.key: other}
+
+
+def test_a_slice_of_another_namespace_routes_nothing_here() -> None:
+    world = World()
+    world.see_pod(pod("shop-0"))
+    foreign = endpoints("a", "shop", **{"pod-shop-0": True})
+    world.see_slice(replace(foreign, metadata=replace(foreign.metadata, namespace="elsewhere")))
+    assert world.routes(pod("shop-0")) == ()

@@ -45,7 +45,8 @@ class World:
 
     def routes(self, pod: Pod) -> tuple[str, ...]:
         """The Services whose EndpointSlices have this very pod as ready."""
-        return tuple(sorted({self._slices[key].service for key in self._routes.get(pod.metadata.uid, ())}))
+        slices = (key for key in self._routes.get(pod.metadata.uid, ()) if key[0] == pod.metadata.namespace)
+        return tuple(sorted({self._slices[key].service for key in slices}))
 
     def known(self) -> Known:
         return Known(
@@ -111,8 +112,10 @@ class World:
             self.budgets[key] = thing
 
     def forget_kept(self, thing: Kept) -> None:
-        known: dict[Key, Service] | dict[Key, Budget] = self.services if isinstance(thing, Service) else self.budgets
-        known.pop(thing.metadata.key, None)
+        kept: dict[Key, Service] | dict[Key, Budget] = self.services if isinstance(thing, Service) else self.budgets
+        known = kept.get(thing.metadata.key)
+        if known and known.metadata.uid == thing.metadata.uid:
+            del kept[thing.metadata.key]
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
         """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
@@ -135,18 +138,21 @@ class World:
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
 
-    def forget_server(self, key: Key) -> None:
+    def forget_server(self, key: Key, uid: str = "") -> None:
+        """Only that very server, if `uid` says which: its successor may be here already. So below."""
+        if uid and key in self.servers and self.servers[key].metadata.uid != uid:
+            return
         server = self.servers.pop(key, None)
         if server and (group := group_of(server)):
             self._members[group].discard(key)
             if not self._members[group]:
                 del self._members[group]
 
-    def forget_group(self, key: Key) -> None:
-        self.groups.pop(key, None)
+    def forget_group(self, key: Key, uid: str = "") -> None:
+        if not uid or (key in self.groups and self.groups[key].metadata.uid == uid):
+            self.groups.pop(key, None)
 
     def forget_pod(self, key: Key, uid: str) -> None:
-        """Only that very pod: its successor may be here already."""
         pod = self.pods.get(key)
         if pod and pod.metadata.uid == uid:
             del self.pods[key]

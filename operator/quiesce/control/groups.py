@@ -26,12 +26,15 @@ from quiesce.model.plan import (
     DeleteObject,
     DeleteServer,
 )
-from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
+from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
 # An apply takes nothing away that somebody else has added.
-EDITED = "somebody else has written into its spec, which is the group's: undo that edit"
+EDITED = (
+    "does not come out as it was applied: undo what somebody else has written into it, "
+    "or exempt it from the webhook that changes it"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,26 +82,20 @@ class Groups:
         try:
             await self._do(group, act)
         except ClusterError as error:
-            if not isinstance(act, ApplyServer | ApplyObject) or not error.is_refusal:
+            if not error.is_refusal:
                 raise
-            kind, name = act.manifest["kind"], act.manifest["metadata"]["name"]
-            refused[name if kind == "AppServer" else f"{kind} {name}"] = error.message
+            refused[_subject(act)] = error.message
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
         own = group.metadata
-        members = [
-            Member(server, self._world.pods.get((own.namespace, server.metadata.name)))
-            for server in self._world.members((own.namespace, own.name))
-            if _belongs(server, group) and ordinal_of(server.metadata.name, own.name) is not None
-        ]
-        members.sort(key=lambda member: member.ordinal)
-        free = names_to_fill(group, tuple(members))
+        members = members_of(self._world, group)
+        free = names_to_fill(group, members)
         taken = frozenset(name for name in free if (own.namespace, name) in self._world.servers)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
             now=self._clock(),
             group=group,
-            members=tuple(members),
+            members=members,
             taken=taken,
             kept=self._kept(group),
             refused=tuple(refused.items()),
@@ -131,12 +128,7 @@ class Groups:
                     self._world.forget_server((own.namespace, known.metadata.name))
         for server in found.values():
             self._world.see_server(server)
-        pods = {pod.metadata.name: pod for pod in await self._cluster.pods(own.namespace, own.name)}
-        for pod in pods.values():
-            self._world.see_pod(pod)
-        for name in found.keys() - pods.keys():
-            if gone := self._world.pods.get((own.namespace, name)):
-                self._world.forget_pod((own.namespace, name), gone.metadata.uid)
+        await look_at_pods(self._cluster, self._world, own.key)
         return live
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
@@ -185,7 +177,12 @@ class Groups:
                 return
         applied = await self._cluster.apply_server(manifest)
         self._world.see_server(applied)
-        if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
+        wanted = msgspec.convert(manifest, AppServer)
+        if (
+            applied.spec != wanted.spec
+            or not wanted.metadata.labels.items() <= applied.metadata.labels.items()
+            or not wanted.metadata.annotations.items() <= applied.metadata.annotations.items()
+        ):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
 
     async def _apply_object(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
@@ -198,6 +195,47 @@ class Groups:
         self._world.see_kept(applied)
         if not is_so(applied, manifest):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+
+async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -> None:
+    """Take in the pods of a group as they are; one that is not listed is gone, or has lost its label."""
+    listed = {pod.metadata.key: pod for pod in await cluster.pods(*group)}
+    for server in world.members(group):
+        key = server.metadata.key
+        known = world.pods.get(key)
+        pod = listed.get(key) or (await cluster.pod(*key) if known else None)
+        if pod:
+            world.see_pod(pod)
+        elif known:
+            world.forget_pod(key, known.metadata.uid)
+
+
+def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
+    """The servers of a group with their pods, as far as the watches have told, in the order of their ordinals."""
+    own = group.metadata
+    members = [
+        Member(server, world.pods.get(server.metadata.key))
+        for server in world.members(own.key)
+        if _belongs(server, group) and ordinal_of(server.metadata.name, own.name) is not None
+    ]
+    return tuple(sorted(members, key=lambda member: member.ordinal))
+
+
+def _subject(act: Act) -> str:
+    """What an act is about, as it is told when it is refused."""
+    match act:
+        case ApplyServer(manifest):
+            return str(manifest["metadata"]["name"])
+        case ApplyObject(manifest):
+            return f"{manifest['kind']} {manifest['metadata']['name']}"
+        case DeleteObject(kind, name):
+            return f"{kind} {name}"
+        case DeleteServer(name):
+            return name
+        case ConsumeAnnotation(annotation):
+            return annotation
+        case _:
+            return type(act).__name__
 
 
 def _belongs(thing: AppServer | Kept, group: ServerGroup) -> bool:

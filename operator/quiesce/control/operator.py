@@ -54,7 +54,7 @@ class Operator:
     def see_server(self, server: AppServer, *, gone: bool) -> None:
         own = server.metadata
         if gone:
-            self._world.forget_server((own.namespace, own.name))
+            self._world.forget_server(own.key, own.uid)
         else:
             self._world.see_server(server)
         self._queue.add(("server", own.namespace, own.name))
@@ -64,7 +64,7 @@ class Operator:
     def see_group(self, group: ServerGroup, *, gone: bool) -> None:
         own = group.metadata
         if gone:
-            self._world.forget_group((own.namespace, own.name))
+            self._world.forget_group(own.key, own.uid)
         else:
             self._world.see_group(group)
         self._queue.add(("group", own.namespace, own.name))

@@ -12,10 +12,12 @@ from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import publish
+from quiesce.control.groups import look_at_pods, members_of
 from quiesce.control.queue import back_off
 from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, to_tell
+from quiesce.decide.target import has_room
 from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
@@ -64,7 +66,7 @@ class Servers:
         observation = await self._observe(server)
         plan = decide(observation)
         if isinstance(plan.act, acts.DISRUPTIVE):
-            live = await self._look_live(server)
+            live = await self._look_live(server, plan.act)
             if live is None:
                 return 0
             observation = await self._observe(live)
@@ -88,6 +90,9 @@ class Servers:
         observation = Observation(
             now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
         )
+        if group and observation.template_has_changed:
+            others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
+            observation = replace(observation, has_room=has_room(group, others))
         if pod is None:
             await self._admins.drop(server)
             return observation.measured()
@@ -128,7 +133,7 @@ class Servers:
                 unconfirmable.add(route)
         return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 
-    async def _look_live(self, server: AppServer) -> AppServer | None:
+    async def _look_live(self, server: AppServer, act: Act) -> AppServer | None:
         """Read again what a disruptive act depends on; a watch may be behind."""
         namespace, name = server.metadata.namespace, server.metadata.name
         live = await self._cluster.server(namespace, name)
@@ -141,6 +146,8 @@ class Servers:
             group = await self._cluster.group(*owner)
             if group:
                 self._world.see_group(group)
+                if isinstance(act, acts.SetGate):  # which may need room in the group's budget
+                    await look_at_pods(self._cluster, self._world, owner)
             else:
                 self._world.forget_group(owner)
         return live

@@ -72,10 +72,13 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     )
     if group.metadata.deletion_timestamp:
         return plan  # the garbage collector deletes the servers; each drains
-    if names.RESTART in group.metadata.annotations:
-        return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=o.now)
     acts = (*keep(group, o.kept), *_create(o), *_updates(o, wanted, serving), *_scale_down(o, leaving))
-    return replace(plan, acts=acts)
+    if names.RESTART not in group.metadata.annotations:
+        return replace(plan, acts=acts)
+    consume = ConsumeAnnotation(names.RESTART)
+    if names.RESTART in dict(o.refused):  # it is written down already, and only can't be taken away
+        return replace(plan, acts=(consume, *acts))
+    return replace(plan, acts=(consume,), restart_requested_at=o.now)
 
 
 def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:

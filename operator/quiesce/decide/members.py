@@ -4,7 +4,9 @@ import re
 
 import msgspec
 
+from quiesce.decide.budget import max_surge
 from quiesce.decide.podspec import template_hash
+from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer, ServerGroup
@@ -74,12 +76,13 @@ def surplus(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> set
     """The servers that a scale-down takes.
 
     Those first that it has begun to take already, then those that are asked for, then those that do not serve, and
-    then the highest ordinal.
+    then the highest ordinal. Where there may be a surge to be taken back, one that somebody has suspended stays.
     """
 
     def rank(member: Member) -> tuple[bool, bool, bool, int]:
         asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
-        return member.is_leaving(group), asked, not member.serves, member.ordinal
+        missed = member.serves or (max_surge(group) > 0 and not aim_of(member.server, group).serve)
+        return member.is_leaving(group), asked, not missed, member.ordinal
 
     return {member.name for member in sorted(members, key=rank)[wanted:]}
 

@@ -86,6 +86,7 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     admin: Report | AdminFailure | None = None
+    has_room: bool = True  # whether a roll may take it out: enough others of its group serve
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
 
@@ -166,11 +167,16 @@ class Observation(msgspec.Struct, frozen=True):
         return next((c for c in self.server.status.conditions if c.type == kind), None)
 
     @property
+    def template_has_changed(self) -> bool:
+        made_of = self.pod.metadata.annotations.get(names.TEMPLATE_HASH) if self.pod else None
+        return self.pod is not None and made_of != template_hash(self.server.spec.template)
+
+    @property
     def out_of_date(self) -> str:
         """Why the pod is not the one that the spec asks for; empty when it is."""
         if self.pod is None:
             return ""
-        if self.pod.metadata.annotations.get(names.TEMPLATE_HASH) != template_hash(self.server.spec.template):
+        if self.template_has_changed:
             return "the template has changed"
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was asked for"

@@ -179,7 +179,13 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
         check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:
         return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
-    return _stop(o, _rollout(o)) if o.notes.checked_template == wanted else _check(o, aim, check)
+    if o.notes.checked_template != wanted:
+        return _check(o, aim, check)
+    if aim.serve and not o.has_room and o.pod and o.pod.holds(names.GATE):
+        # The group has reckoned with it when it gave the template; others may have gone since.
+        waits = "its template has changed, and too few others of its group serve: waits for them"
+        return replace(_keep(o, aim), reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
+    return _stop(o, _rollout(o))
 
 
 def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:

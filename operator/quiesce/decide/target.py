@@ -2,7 +2,7 @@
 
 import msgspec
 
-from quiesce.decide.budget import max_surge
+from quiesce.decide.budget import max_surge, max_unavailable
 from quiesce.decide.members import Member
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
@@ -49,7 +49,12 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
     limit = replicas + max_surge(group)
     kept = [member for member in members if not member.is_leaving(group)]
     first = kept[:replicas]
-    if not all(is_updated(member, group) for member in first):
+    if any(member.pod and not is_updated(member, group) for member in first):
         return limit
     done = sum(is_serving(member, group) or not aim_of(member.server, group).serve for member in first)
     return replicas if done == replicas else max(replicas, min(len(kept), limit))
+
+
+def has_room(group: ServerGroup, others: tuple[Member, ...]) -> bool:
+    """Whether enough of the others serve for one more server to be taken out in a roll."""
+    return sum(is_serving(member, group) for member in others) >= group.spec.replicas - max_unavailable(group)
