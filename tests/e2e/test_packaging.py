@@ -57,7 +57,7 @@ def test_a_group_survives_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_
         assert len({pod for _, pod in writes}) == len(list(itertools.groupby(pod for _, pod in writes)))
         took = next(at for at, pod in writes if pod == third) - lost
     print(f"take-over after {took:.1f} s")
-    assert took < 20
+    assert 5 < took < 20  # less than that: it was no sudden death
 
 
 def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_new_install(shop: Estate) -> None:
