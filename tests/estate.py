@@ -86,7 +86,7 @@ class Estate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        kubectl("delete", "namespace", self.namespace, "--wait=false")
+        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
 
     # What a user does.
 
