@@ -69,9 +69,9 @@ def kill() -> None:
 def lose(name: str) -> None:
     """As if a pod's node were lost: no time to release the lease, and another pod in its place."""
     lost = [pod for pod in pods() if pod["metadata"]["name"] == name]
-    _force_delete(lost)
     if is_local():
-        _kill(lost)  # the kubelet asks it to end, even so
+        _kill(lost)  # first: the kubelet asks a deleted pod to end, and it would give the lease back
+    _force_delete(lost)
 
 
 def scale(replicas: int) -> None:

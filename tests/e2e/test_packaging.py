@@ -41,18 +41,19 @@ def test_a_group_survives_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_
         assert longest_gap(seen.seen) < 5
         assert runs(shop) == before
 
-        shop.annotate("sg/shop", restart="true")
-        wait("a drain is under way", lambda: any(shop.state(name) == "PreSuspend" for name in SERVERS), 60)
+        shop.annotate("aps/shop-1", restart="true")
+        shop.wait_state("shop-1", "PreSuspend", 30)
         second = install.leader()
         install.lose(second)
         lost = time.time()
         third = wait("another leads", lambda: (now := install.leader()) != second and now, 20)
         took = time.time() - lost
-        shop.wait_ready("shop", timeout=180)
+        wait("the drain went on to its end", lambda: shop.pod_uid("shop-1") not in (before["shop-1"][0], None), 60)
+        shop.wait_ready("shop")
         time.sleep(3)
         result = load.stop()
     assert result.failed == 0, result
-    assert all(runs(shop)[name] != before[name] for name in SERVERS)
+    assert {name for name, run in runs(shop).items() if run != before[name]} == {"shop-1"}
     if is_local():
         writes = writes_since(began)
         # Of all that wrote, each came after the other, and the last took over in time.
@@ -60,7 +61,7 @@ def test_a_group_survives_an_upgrade_to_two_replicas_and_the_loss_of_the_leader_
         assert len({pod for _, pod in writes}) == len(list(itertools.groupby(pod for _, pod in writes)))
         took = next(at for at, pod in writes if pod == third) - lost
     print(f"take-over after {took:.1f} s")
-    assert took < 20
+    assert 5 < took < 20  # less than that: it was no sudden death
 
 
 def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_new_install(shop: Estate) -> None:
