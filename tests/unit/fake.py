@@ -29,7 +29,7 @@ class FakeCluster:
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
         self.nodes: dict[str, Node] = {}
         self.refuse: Callable[[str, str], None] = lambda _request, _name: None
-        self.alter: Callable[[AppServer], AppServer] = lambda applied: applied
+        self.alter: Callable[[Any], Any] = lambda applied: applied
         self._servers: dict[Key, AppServer] = {}
         self._groups: dict[Key, ServerGroup] = {}
         self._pods: dict[Key, Pod] = {}
@@ -120,7 +120,8 @@ class FakeCluster:
         self._ask("apply_server", own["name"])
         known = self._servers.get((own["namespace"], own["name"]))
         made = msgspec.convert({**manifest, "metadata": {"uid": f"uid-{own['name']}", **own}}, AppServer)
-        return self._put(self.alter(replace(made, status=known.status) if known else made))
+        applied: AppServer = self.alter(replace(made, status=known.status) if known else made)
+        return self._put(applied)
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         self._ask("delete_server", f"{namespace}/{name} {uid}")
@@ -132,7 +133,8 @@ class FakeCluster:
         made = msgspec.convert(
             {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{manifest['kind']}"}}, kind
         )
-        return self._put(made)
+        applied: Kept = self.alter(made)
+        return self._put(applied)
 
     async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._ask("delete_object", f"{kind} {name} {uid}")

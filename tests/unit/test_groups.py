@@ -210,3 +210,17 @@ async def test_progress_is_written_when_it_is_due() -> None:
     loop.now += 16
     await loop.turn()
     assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)
+
+
+async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later() -> None:
+    shop = group(0, service=GroupService(ports=({"port": 80},)))
+    cluster = FakeCluster(shop)
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    service = loop.world.services[KEY]
+    edited = replace(service, spec={**service.spec, "ports": [{"port": 80}, {"port": 81}]})
+    cluster.alter = lambda made: replace(made, spec=edited.spec) if made.metadata.name == "shop" else made
+    loop.world.see_kept(edited)
+    await loop.turn()
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled().startswith("Service shop: somebody else has written into its spec")

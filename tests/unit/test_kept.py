@@ -101,6 +101,7 @@ def test_services_go_when_they_are_not_asked_for_any_more() -> None:
     "edit",
     [
         {"selector": {"app": "elsewhere"}},
+        {"selector": {"quiesce.dev/group": "shop", "app": "elsewhere"}},
         {"ports": []},
         {"ports": [{"name": "http", "port": 81, "targetPort": "http", "nodePort": 30080}]},
         {"type": "ClusterIP"},

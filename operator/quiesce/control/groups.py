@@ -10,8 +10,8 @@ import msgspec
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
-from quiesce.decide.group import GroupObservation, GroupPlan, decide_group, names_to_fill
-from quiesce.decide.kept import kind_of
+from quiesce.decide.group import TAKEN, GroupObservation, GroupPlan, decide_group, names_to_fill
+from quiesce.decide.kept import is_so, kind_of
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
 from quiesce.decide.status import group_due, group_events, group_status
@@ -30,6 +30,8 @@ from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
+# An apply takes nothing away that somebody else has added.
+EDITED = "somebody else has written into its spec, which is the group's: undo that edit"
 
 logger = logging.getLogger(__name__)
 
@@ -160,20 +162,9 @@ class Groups:
             case ConsumeAnnotation(annotation):
                 self._world.see_group(await self._cluster.remove_annotation(group, annotation))
             case ApplyServer(manifest):
-                name = manifest["metadata"]["name"]
-                if (namespace, name) not in self._world.servers:
-                    other = await self._cluster.server(namespace, name)
-                    if other:  # an apply would take it over
-                        self._world.see_server(other)
-                        return
-                applied = await self._cluster.apply_server(manifest)
-                self._world.see_server(applied)
-                if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
-                    message = "somebody else has written into its spec, which is the group's: undo that edit"
-                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+                await self._apply_server(manifest)
             case ApplyObject(manifest):
-                await self._check_name(group, manifest)
-                self._world.see_kept(await self._cluster.apply_object(manifest))
+                await self._apply_object(group, manifest)
             case DeleteObject(kind, name, uid):
                 await self._cluster.delete_object(kind, namespace, name, uid)
                 for thing in self._kept(group):
@@ -185,14 +176,28 @@ class Groups:
                 if server:
                     self._world.see_server(server)
 
-    async def _check_name(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
+    async def _apply_server(self, manifest: dict[str, Any]) -> None:
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        if (namespace, name) not in self._world.servers:
+            other = await self._cluster.server(namespace, name)
+            if other:  # an apply would take it over
+                self._world.see_server(other)
+                return
+        applied = await self._cluster.apply_server(manifest)
+        self._world.see_server(applied)
+        if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+    async def _apply_object(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
         """An apply would take over what somebody else has made under this name."""
         find = self._cluster.service if manifest["kind"] == "Service" else self._cluster.budget
         there: Kept | None = await find(group.metadata.namespace, manifest["metadata"]["name"])
         if there and not (_belongs(there, group) and names.MANAGED in there.metadata.labels):
-            raise ClusterError(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "exists and is not this group's: delete it, or rename the group"
-            )
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, TAKEN)
+        applied = await self._cluster.apply_object(manifest)
+        self._world.see_kept(applied)
+        if not is_so(applied, manifest):
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
 
 
 def _belongs(thing: AppServer | Kept, group: ServerGroup) -> bool:

@@ -18,6 +18,8 @@ from quiesce.model.times import Seconds
 
 replace = msgspec.structs.replace
 
+TAKEN = "exists and is not this group's: delete it, or rename the group"
+
 
 class GroupObservation(msgspec.Struct, frozen=True):
     now: Seconds
@@ -58,7 +60,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
             *_missing(o),
         ),
         stalled=(
-            *((name, "exists and is not this group's: delete it, or rename the group") for name in sorted(o.taken)),
+            *((name, TAKEN) for name in sorted(o.taken)),
             *o.refused,
             *((m.name, message) for m in o.members if (message := _stalled(m))),
         ),

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import headless_name, template_hash
 from quiesce.model import names
@@ -20,9 +18,7 @@ def keep(group: ServerGroup, found: Iterable[Kept]) -> list[Act]:
     wanted = {(m["kind"], m["metadata"]["name"]): m for m in _wanted(group)}
     known = {(kind_of(thing), thing.metadata.name): thing for thing in found}
     acts: list[Act] = [
-        ApplyObject(manifest)
-        for key, manifest in wanted.items()
-        if key not in known or not _is_so(known[key], manifest, group)
+        ApplyObject(manifest) for key, manifest in wanted.items() if key not in known or not is_so(known[key], manifest)
     ]
     return acts + [DeleteObject(*key, thing.metadata.uid) for key, thing in known.items() if key not in wanted]
 
@@ -100,15 +96,17 @@ def owner_reference(group: ServerGroup) -> Manifest:
     }
 
 
-def _is_so(found: Kept, manifest: Manifest, group: ServerGroup) -> bool:
+def is_so(found: Kept, manifest: Manifest) -> bool:
     """The hash tells of a wish that changed, the comparison of an object that somebody else has changed."""
     metadata, owner = manifest["metadata"], found.metadata.owner
+    (group,) = metadata["ownerReferences"]
     return (
         owner is not None
-        and owner.uid == group.metadata.uid
+        and owner.uid == group["uid"]
         and metadata["labels"].items() <= found.metadata.labels.items()
         and metadata["annotations"].items() <= found.metadata.annotations.items()
-        and _covers(found.spec, msgspec.to_builtins(manifest["spec"]))
+        and found.spec.get("selector") == manifest["spec"]["selector"]  # one label more selects other pods
+        and _covers(found.spec, manifest["spec"])
     )
 
 
