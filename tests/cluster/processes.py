@@ -17,6 +17,8 @@ from tests.cluster.steps import ClusterError, tail
 
 PIDS = paths.CLUSTER / "pids"
 DAEMON_LOGS = paths.CLUSTER / "logs"
+# Python complains of a child that is forgotten while it runs, which fails the test that started it.
+_CHILDREN: list[subprocess.Popen[bytes]] = []
 
 
 def environment() -> dict[str, str]:
@@ -40,6 +42,7 @@ def start(name: str, program: str, *arguments: str) -> None:
             env=environment(),
             cwd=paths.CLUSTER,
         )
+    _CHILDREN.append(process)
     (PIDS / name).write_text(f"{process.pid} {_start_time(process.pid)}")
 
 

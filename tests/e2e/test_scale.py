@@ -145,6 +145,7 @@ def queue_metric(estate: Estate, folder: Path) -> Iterator[None]:
     spec = {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}
     estate.apply("v1", "Pod", "metrics", metadata={"labels": {"app": "metrics"}}, spec=spec)
     estate.service("metrics", ports=[{"port": 443, "targetPort": 8443}])
+    estate.kubectl("wait", "--for=condition=Ready", "pod/metrics", "--timeout=60s")
     service = {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",

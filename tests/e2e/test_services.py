@@ -31,8 +31,6 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
     assert {(pod["spec"]["hostname"], pod["spec"]["subdomain"]) for pod in web.pods("web").values()} == {
         (server, "web-headless") for server in SERVERS
     }
-    web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
-    wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
     web.kubectl("patch", "svc", "web", "-p", '{"spec": {"ports": [{"port": 80, "targetPort": 1}]}}')
     wait("its port is put back", lambda: [port["targetPort"] for port in spec(web)["ports"]] == ["http"], 10)
     web.kubectl("delete", "svc", "web-headless")
@@ -99,6 +97,12 @@ def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web
     web.group("web", replicas=2, fields=KEPT)
     web.wait_ready("web", 2)
     assert web.uids("web") == before
+
+
+def test_a_kept_service_selects_what_it_is_to_select_and_nothing_less(web: Estate) -> None:
+    web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
+    wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
+    wait("the servers are in it", lambda: web.endpoints("web") == SERVERS, 10)
 
 
 def spec(estate: Estate) -> dict[str, Any]:
