@@ -84,6 +84,8 @@ class FakeCluster:
 
     async def node(self, name: str) -> Node | None:
         self._ask("node", name)
+        if not name:
+            raise ClusterError(404, "'' is not a name")
         return self.nodes.get(name)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:

@@ -197,8 +197,22 @@ async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() ->
     assert (cluster.count("node"), cluster.count("delete_pod")) == (2, 1)
 
 
+async def test_a_pod_that_was_never_scheduled_and_does_not_go_has_no_node_to_look_at() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, metadata=replace(at.metadata, finalizers=("example.com/keep",)))
+    cluster = FakeCluster(server(), at)
+    loop = Loop(cluster, server(), at)
+    await loop.turn()
+    stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert (stalled.reason, stalled.message) == (
+        "DeletionOverdue",
+        "the pod is held by its finalizers: example.com/keep",
+    )
+
+
 async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
     at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, spec=replace(at.spec, node_name="node-2"))
     cluster = FakeCluster(server(), at)
     cluster.refuse = refusing("node", HTTPStatus.FORBIDDEN)
     loop = Loop(cluster, server(), at)
