@@ -185,11 +185,14 @@ class Observation(msgspec.Struct, frozen=True):
         if self.pod is None or self.pod.metadata.deletion_timestamp is None:
             return None
         grace = self.pod.metadata.deletion_grace_period_seconds or 0
-        hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
         end = seconds(self.pod.metadata.deletion_timestamp)
         if end is None:
             return None
-        held = min(hold, grace)
+        try:
+            hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
+        except ValueError:  # somebody has edited it
+            hold = grace
+        held = max(0, min(hold, grace))
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
     def measured(self) -> Self:
