@@ -93,9 +93,10 @@ class FakeCluster:
         return self.secrets.get(name)
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
-        name = manifest["metadata"]["name"]
+        own = manifest["metadata"]
+        name = own.get("name") or f"{own['generateName']}x7k2p"
         self._ask("check_pod" if dry_run else "create_pod", name)
-        made = msgspec.convert({**manifest, "metadata": {**manifest["metadata"], "uid": f"made-{name}"}}, Pod)
+        made = msgspec.convert({**manifest, "metadata": {**own, "name": name, "uid": f"made-{name}"}}, Pod)
         if not dry_run:
             self.put(made)
         return made

@@ -351,6 +351,41 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             id="a suspend is not held up by a refused template",
         ),
         pytest.param(
+            look(server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running"))),
+            "PreSuspend",
+            SetGate(open=False, reason="Server", served_container=CONTAINER),
+            "",
+            id="nor by one that is to be tried",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Suspended", drain())),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "Suspended",
+            CHECK,
+            "",
+            id="which is tried when there is nothing else to do",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running")),
+                notes=Notes(
+                    refusal=Refusal(
+                        SetGate(open=False, reason="Server", served_container=CONTAINER),
+                        "SetGateRefused",
+                        "no",
+                        NOW + 5,
+                    )
+                ),
+            ),
+            "PreSuspend",
+            CHECK,
+            "SetGateRefused",
+            id="or while that is refused",
+        ),
+        pytest.param(
             look(
                 server(template={}, annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS)),
                 pod(gate=False),

@@ -12,7 +12,7 @@ from quiesce.control.servers import Servers
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
-from tests.unit.build import NOW, drain, pod, report, server, status
+from tests.unit.build import NOW, drain, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import endpoints
 
@@ -78,6 +78,50 @@ async def test_a_refused_pod_is_told_once_and_tried_again_later(code: int) -> No
     loop.now += 2
     await loop.turn()
     assert loop.world.pods[KEY].metadata.uid == "made-shop-0"
+
+
+def out_of_date(**annotations: str) -> AppServer:
+    return server(template=template("wildfly:2"), annotations=annotations)
+
+
+@pytest.mark.parametrize("code", [0, 403, 409, 429, 503])
+async def test_a_template_that_can_not_be_tried_holds_nothing_else_up(code: int) -> None:
+    asked = out_of_date(**{names.SUSPEND: "true"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("check_pod", code)
+    loop = Loop(cluster, asked, pod())
+    while await loop.turn() == 0:
+        pass
+    assert not cluster.latest(pod()).holds(names.GATE)
+    stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", "CheckTemplateRefused")
+    assert cluster.count("check_pod") == 1
+    loop.now += 1
+    await loop.turn()
+    assert cluster.count("check_pod") == 2
+
+
+async def test_two_refusals_are_paced_each_by_itself() -> None:
+    asked = out_of_date(**{names.SUSPEND: "true"})
+    cluster = FakeCluster(asked, pod())
+
+    def refuse(request: str, name: str) -> None:
+        refusing("set_gate", HTTPStatus.FORBIDDEN)(request, name)
+        refusing("check_pod", HTTPStatus.FORBIDDEN)(request, name)
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, asked, pod())
+    for _ in range(20):
+        await loop.turn()
+    assert (cluster.count("set_gate"), cluster.count("check_pod")) == (1, 1)
+
+
+async def test_a_template_is_tried_under_a_name_that_the_api_server_makes_up() -> None:
+    cluster = FakeCluster(out_of_date(), pod())
+    tried = []
+    cluster.refuse = lambda request, name: tried.append(name) if request == "check_pod" else None
+    await Loop(cluster, out_of_date(), pod()).turn()
+    assert tried == ["shop-0-x7k2p"]
 
 
 async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_show() -> None:

@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, ServerPlan
+from quiesce.model.plan import Act, CheckTemplate, ServerPlan
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -20,6 +20,9 @@ OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 10
+
+# Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
+ASIDE = (CheckTemplate,)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -72,8 +75,22 @@ class Notes(msgspec.Struct, frozen=True):
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
+    aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
     checked_template: str = ""  # the hash of the last template that the API server would take
     untold: Untold | None = None
+
+    def refused(self, act: Act) -> Refusal | None:
+        return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
+
+    def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
+        """With what became of an act."""
+        replace = msgspec.structs.replace
+        if not isinstance(act, ASIDE):
+            return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now)
+        others = tuple(other for other in self.aside if type(other.act) is not type(act))
+        if refusal:
+            return replace(self, aside=(*others, refusal))
+        return replace(self, aside=others, acted=act, acted_at=now)
 
 
 class Observation(msgspec.Struct, frozen=True):
