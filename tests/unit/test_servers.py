@@ -198,6 +198,24 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
     assert FakeWildFly.opened[-1].says == report()
 
 
+async def test_a_restart_whose_annotation_can_not_be_removed_restarts_once() -> None:
+    asked = server(annotations={names.RESTART: "now"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("remove_annotation", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, asked, pod())
+    await loop.turn()
+    for number in range(5):
+        successor = pod(uid=f"successor-{number}", gate=False)
+        cluster.put(successor)
+        loop.world.see_pod(cluster.latest(successor))
+        for _ in range(5):
+            loop.now += 31
+            await loop.turn()
+    assert cluster.latest(pod()).holds(names.GATE)
+    assert cluster.count("remove_annotation") > 5
+    assert loop.said().status.restart_pod_uid == "pod-shop-0"
+
+
 async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
     asked = server(
         annotations={names.SUSPEND: "true"}, status=status("PreSuspend", drain(since=NOW - 9)), pre_suspend_seconds=0

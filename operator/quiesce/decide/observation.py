@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, CheckTemplate, ServerPlan
+from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -22,7 +22,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 SILENT_SECONDS = 10
 
 # Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
-ASIDE = (CheckTemplate,)
+ASIDE = (CheckTemplate, ConsumeAnnotation)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -212,6 +212,10 @@ class Observation(msgspec.Struct, frozen=True):
         held = max(0, min(hold, grace))
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
+    def _still_asks(self, act: Act) -> bool:
+        """Not when somebody else has taken the annotation away: the next one of its name is another request."""
+        return not isinstance(act, ConsumeAnnotation) or act.annotation in self.server.metadata.annotations
+
     def measured(self) -> Self:
         """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
         container_id = self.container.container_id if self.container else ""
@@ -243,6 +247,7 @@ class Observation(msgspec.Struct, frozen=True):
             server=server,
             notes=msgspec.structs.replace(
                 notes,
+                aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,

@@ -60,10 +60,15 @@ NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness
 
 def decide(o: Observation) -> ServerPlan:
     """What to do now, given the notes that `Observation.measured` brought up to date."""
-    asked = _one_shots(o)  # while taking the annotation away is refused, the server does what else it has to do
-    plan = _paced(o, asked) if asked else None
+    asked = _one_shots(o)
+    refusal = o.notes.refused(asked.act) if asked and asked.act else None
+    plan = _paced(o, asked) if asked and refusal is None else None
     if plan is None or plan.act is None:
         plan = _paced(o, _step(o, aim_of(o.server, o.group)))
+    if asked and asked.act and refusal:
+        # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
+        # another process of the operator can't tell it from a request that is new, and asks once more.
+        plan = _beside(o, plan if plan.stalled else _told(plan, refusal), asked.act)
     if plan.stalled and plan.stalled != o.told_stalled:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
