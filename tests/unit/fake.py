@@ -84,6 +84,8 @@ class FakeCluster:
 
     async def node(self, name: str) -> Node | None:
         self._ask("node", name)
+        if not name:
+            raise ClusterError(404, "'' is not a name")
         return self.nodes.get(name)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
@@ -91,9 +93,10 @@ class FakeCluster:
         return self.secrets.get(name)
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
-        name = manifest["metadata"]["name"]
+        own = manifest["metadata"]
+        name = own.get("name") or f"{own['generateName']}x7k2p"
         self._ask("check_pod" if dry_run else "create_pod", name)
-        made = msgspec.convert({**manifest, "metadata": {**manifest["metadata"], "uid": f"made-{name}"}}, Pod)
+        made = msgspec.convert({**manifest, "metadata": {**own, "name": name, "uid": f"made-{name}"}}, Pod)
         if not dry_run:
             self.put(made)
         return made

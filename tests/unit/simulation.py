@@ -173,8 +173,7 @@ class Simulation:
         self._check_act(replace(o, server=replace(server, status=untold.status) if untold else server), decision.act)
         refusal = self._refused(o, decision.act) if self._act_on_server(server, decision.act) else None
         if name in self.notes:
-            acted = None if refusal else decision.act
-            self.notes[name] = replace(self.notes[name], refusal=refusal, acted=acted, acted_at=self.now)
+            self.notes[name] = self.notes[name].after(decision.act, refusal, self.now)
         return 0
 
     def operate_on_group(self, *, crash: bool = False) -> Seconds | None:
@@ -515,8 +514,8 @@ class Simulation:
         return False
 
     def _refused(self, o: Observation, act: plan.Act) -> Refusal:
-        before = o.notes.refusal
-        count = before.count + 1 if before and before.act == act else 1
+        before = o.notes.refused(act)
+        count = before.count + 1 if before else 1
         return Refusal(act, "Refused", "refused", self.now + min(2.0 ** min(count - 1, 5), 30), count)
 
     def _ask(self, server: AppServer, pod: RunningPod, act: plan.Act) -> bool:

@@ -27,6 +27,8 @@ class FakeRemains:
         self.servers = {held.metadata.key: held for held in servers}
         self.pods = ["quiesce-1"]
         self.has_no_crds = False
+        self.looks = 0  # what comes of a look into the namespaces, when it is refused
+        self.takes_over = False  # an operator that comes just before the lease is deleted
         self.scaled: list[str] = []
         self.refuse = lambda _: None
         self.lease_: Lease | None = None
@@ -47,11 +49,13 @@ class FakeRemains:
             raise ClusterError(409, "the object has been modified")
         return self._put(lease.spec)
 
-    async def delete_lease(self, namespace: str, name: str) -> None:
-        assert (namespace, name) == KEY
+    async def delete_lease(self, lease: Lease) -> None:
         assert self.lease_
-        assert self.lease_.holder == ""
-        self.lease_ = None
+        if self.takes_over:
+            self._put(LeaseSpec("quiesce-2", DURATION_SECONDS))
+        if lease.metadata == self.lease_.metadata:
+            assert self.lease_.holder == ""
+            self.lease_ = None
 
     async def renew(self) -> None:
         """An operator at work."""
@@ -60,6 +64,8 @@ class FakeRemains:
             await asyncio.sleep(2)
 
     async def leave_out_forbidden(self) -> list[str]:
+        if self.looks:
+            raise ClusterError(self.looks, "no namespace is left to look after")
         return []
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
@@ -208,6 +214,44 @@ def test_where_the_crds_are_gone_nothing_is_left() -> None:
         cluster.has_no_crds = True
         assert await clean(cluster, "quiesce") == 0
         assert cluster.lease_ is None
+
+    run(story)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_where_no_namespace_or_no_crds_are_left_nothing_is_freed_and_the_lease_goes(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        cluster = FakeRemains(server("a", names.FINALIZER), holder="")
+        cluster.looks = status
+        assert await clean(cluster, "quiesce") == 0
+        assert cluster.scaled == ["quiesce-system/quiesce"]
+        assert cluster.finalizers() == {"shop/a": (names.FINALIZER,)}
+        assert cluster.lease_ is None
+
+    run(story)
+    assert "no AppServer to look at, and none to take the finalizer from: no namespace is left" in caplog.text
+
+
+def test_an_api_server_in_trouble_is_no_end() -> None:
+    async def story() -> None:
+        cluster = FakeRemains(server("a", names.FINALIZER), holder="")
+        cluster.looks = 500
+        with pytest.raises(ClusterError):
+            await clean(cluster, "quiesce")
+        assert cluster.scaled == []
+
+    run(story)
+
+
+def test_a_lease_that_an_operator_has_taken_meanwhile_stays() -> None:
+    async def story() -> None:
+        cluster = FakeRemains(server("a", names.FINALIZER), holder="")
+        cluster.takes_over = True
+        assert await clean(cluster) == 0
+        assert cluster.lease_
+        assert cluster.lease_.holder == "quiesce-2"
 
     run(story)
 

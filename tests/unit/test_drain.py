@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from quiesce.decide.observation import Notes, Observation, Refusal
@@ -13,6 +14,8 @@ from quiesce.model.resources import Drain
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
 from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status
+
+replace = msgspec.structs.replace
 
 WITHDRAWN = pod(gate=False)
 UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
@@ -555,3 +558,20 @@ def test_the_gate_that_closes_says_whose_it_was(at: Pod, served: str) -> None:
 def test_a_pod_that_leaves_with_a_gate_that_nobody_wrote_down(at: Pod, step: Step) -> None:
     plan = decide(look(leave("Running"), at))
     assert (plan.state, plan.act) == step
+
+
+@pytest.mark.parametrize(
+    ("hold", "stop_at"),
+    [
+        pytest.param("77", NOW - 1 + 77 - 5, id="as it was made"),
+        pytest.param("x", NOW - 1 + 107 - 5, id="no number: the grace period counts"),
+        pytest.param("", NOW - 1 + 107 - 5, id="empty"),
+        pytest.param("9" * 5000, NOW - 1 + 107 - 5, id="too long for a number"),
+        pytest.param("-" + "9" * 400, NOW - 1, id="below 0"),
+    ],
+)
+def test_an_edited_hold_of_a_pod_that_leaves_stops_nothing(hold: str, stop_at: Seconds) -> None:
+    at = pod(leaving_for=1)
+    at = replace(at, metadata=replace(at.metadata, annotations={**at.metadata.annotations, names.HOLD_SECONDS: hold}))
+    assert look(at=at).stop_at == stop_at
+    assert decide(look(at=at)).state in ("PreSuspend", "Stopping")

@@ -4,6 +4,7 @@ import pytest
 
 from quiesce.cluster.kube import KubeCluster, _named
 from quiesce.cluster.port import ClusterError
+from quiesce.model.lease import Lease
 
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
 
@@ -48,8 +49,12 @@ class FakeApi:
     def __init__(self, **namespaces: int) -> None:
         self.namespaces = namespaces
         self.asked: list[str] = []
+        self.bodies: list[object] = []
 
-    async def param_serialize(self, _method: str, path: str, path_params: dict[str, str], **_: object) -> tuple[str]:
+    async def param_serialize(
+        self, _method: str, path: str, path_params: dict[str, str], body: object = None, **_: object
+    ) -> tuple[str]:
+        self.bodies.append(body)
         self.asked.append(path.replace("{namespace}", path_params["namespace"]))
         return (path_params["namespace"],)
 
@@ -85,6 +90,21 @@ async def test_a_namespace_that_is_forbidden_is_left_out(caplog: pytest.LogCaptu
 async def test_a_namespaced_install_that_may_nothing_does_not_take_all() -> None:
     with pytest.raises(ClusterError, match="no namespace is left to look after: forbidden"):
         await KubeCluster(FakeApi(shop=403), ["shop"]).leave_out_forbidden()
+
+
+async def test_a_lease_is_deleted_as_it_was_read() -> None:
+    api = FakeApi(system=409)  # somebody has written it since
+    lease = Lease({"namespace": "system", "name": "quiesce", "resourceVersion": "7"})
+    await KubeCluster(api, []).delete_lease(lease)
+    assert api.asked == ["/apis/coordination.k8s.io/v1/namespaces/system/leases/quiesce"]
+    assert api.bodies == [{"preconditions": {"resourceVersion": "7"}}]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_an_operator_with_nothing_to_look_after_does_not_start(status: int) -> None:
+    with pytest.raises(ClusterError) as refused:
+        await KubeCluster(FakeApi(shop=status), ["shop"]).leave_out_forbidden()
+    assert refused.value.status == status
 
 
 async def test_an_api_server_in_trouble_leaves_no_namespace_out() -> None:

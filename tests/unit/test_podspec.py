@@ -255,6 +255,13 @@ def test_a_hook_that_does_more_is_refused(hook: dict[str, Any]) -> None:
         build_pod(server(template=written("lifecycle", {"preStop": hook})))
 
 
+@pytest.mark.parametrize("digits", [310, 5000])
+def test_a_wait_that_is_no_number_of_seconds_for_a_computer_is_refused(digits: int) -> None:
+    hook = run("sleep", "9" * digits)
+    with pytest.raises(BadTemplateError, match=r"spec\.template can't be read"):
+        build_pod(server(template=written("lifecycle", {"preStop": hook})))
+
+
 def test_hooks_of_other_containers_are_kept() -> None:
     users = template()
     sidecar = {"name": "sidecar", "image": "log:1", "lifecycle": {"preStop": run("flush")}}

@@ -351,6 +351,41 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             id="a suspend is not held up by a refused template",
         ),
         pytest.param(
+            look(server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running"))),
+            "PreSuspend",
+            SetGate(open=False, reason="Server", served_container=CONTAINER),
+            "",
+            id="nor by one that is to be tried",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Suspended", drain())),
+                pod(gate=False),
+                report("SUSPENDED"),
+            ),
+            "Suspended",
+            CHECK,
+            "",
+            id="which is tried when there is nothing else to do",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running")),
+                notes=Notes(
+                    refusal=Refusal(
+                        SetGate(open=False, reason="Server", served_container=CONTAINER),
+                        "SetGateRefused",
+                        "no",
+                        NOW + 5,
+                    )
+                ),
+            ),
+            "PreSuspend",
+            CHECK,
+            "SetGateRefused",
+            id="or while that is refused",
+        ),
+        pytest.param(
             look(
                 server(template={}, annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS)),
                 pod(gate=False),
@@ -569,15 +604,14 @@ def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_n
 
 
 RESTART = ConsumeAnnotation(names.RESTART)
+DENIED = Notes(aside=(Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW + 9),))
 
 
 @pytest.mark.parametrize(
     "notes",
     [
         pytest.param(Notes(acted=RESTART, acted_at=NOW - 0.1), id="it was just done, and the watch is behind"),
-        pytest.param(
-            Notes(refusal=Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW + 9)), id="it is refused"
-        ),
+        pytest.param(DENIED, id="it is refused"),
     ],
 )
 def test_a_request_that_can_not_be_taken_away_yet_holds_nothing_up(notes: Notes) -> None:
@@ -587,9 +621,34 @@ def test_a_request_that_can_not_be_taken_away_yet_holds_nothing_up(notes: Notes)
 
 
 def test_and_is_taken_away_when_it_can_be() -> None:
-    both = {names.RESTART: "now", names.SUSPEND: "true"}
-    notes = Notes(refusal=Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW))
-    assert decide(look(server(annotations=both), notes=notes)).act == RESTART
+    plan = decide(look(server(annotations={names.RESTART: "now"}), notes=DENIED, now=NOW + 9))
+    assert (plan.act, plan.stalled) == (RESTART, "ConsumeAnnotationRefused")
+
+
+def test_until_then_it_is_told_and_waits() -> None:
+    plan = decide(look(server(annotations={names.RESTART: "now"}), notes=DENIED))
+    assert (plan.state, plan.act, plan.stalled, plan.wake) == ("Running", None, "ConsumeAnnotationRefused", 9)
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 9])
+def test_a_restart_that_can_not_be_taken_away_is_no_restart_of_the_next_pod(now: float) -> None:
+    one = server(annotations={names.RESTART: "now"}, status=status("Running", restart_pod_uid="pod-shop-0"))
+    plan = decide(look(one, pod(uid="second"), notes=DENIED, now=now))
+    assert (plan.state, plan.restart_pod_uid) == ("Running", None)
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 9])
+def test_a_force_that_can_not_be_taken_away_is_none_of_the_next_drain(now: float) -> None:
+    both = {names.FORCE: "now", names.SUSPEND: "true"}
+    denied = Notes(aside=(Refusal(ConsumeAnnotation(names.FORCE), "ConsumeAnnotationRefused", "denied", NOW + 9),))
+    one = server(annotations=both, status=status("Suspending", OURS))
+    plan = decide(look(one, pod(gate=False), report(active=1), notes=denied, now=now))
+    assert plan.drain is not None
+    assert not plan.drain.forced
+
+
+def test_one_that_somebody_else_has_taken_away_is_forgotten() -> None:
+    assert look(server(), notes=DENIED).notes.aside == ()
 
 
 def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_written_down() -> None:

@@ -12,7 +12,7 @@ from quiesce.control.servers import Servers
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
-from tests.unit.build import NOW, drain, pod, report, server, status
+from tests.unit.build import NOW, drain, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import endpoints
 
@@ -78,6 +78,50 @@ async def test_a_refused_pod_is_told_once_and_tried_again_later(code: int) -> No
     loop.now += 2
     await loop.turn()
     assert loop.world.pods[KEY].metadata.uid == "made-shop-0"
+
+
+def out_of_date(**annotations: str) -> AppServer:
+    return server(template=template("wildfly:2"), annotations=annotations)
+
+
+@pytest.mark.parametrize("code", [0, 403, 409, 429, 503])
+async def test_a_template_that_can_not_be_tried_holds_nothing_else_up(code: int) -> None:
+    asked = out_of_date(**{names.SUSPEND: "true"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("check_pod", code)
+    loop = Loop(cluster, asked, pod())
+    while await loop.turn() == 0:
+        pass
+    assert not cluster.latest(pod()).holds(names.GATE)
+    stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", "CheckTemplateRefused")
+    assert cluster.count("check_pod") == 1
+    loop.now += 1
+    await loop.turn()
+    assert cluster.count("check_pod") == 2
+
+
+async def test_two_refusals_are_paced_each_by_itself() -> None:
+    asked = out_of_date(**{names.SUSPEND: "true"})
+    cluster = FakeCluster(asked, pod())
+
+    def refuse(request: str, name: str) -> None:
+        refusing("set_gate", HTTPStatus.FORBIDDEN)(request, name)
+        refusing("check_pod", HTTPStatus.FORBIDDEN)(request, name)
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, asked, pod())
+    for _ in range(20):
+        await loop.turn()
+    assert (cluster.count("set_gate"), cluster.count("check_pod")) == (1, 1)
+
+
+async def test_a_template_is_tried_under_a_name_that_the_api_server_makes_up() -> None:
+    cluster = FakeCluster(out_of_date(), pod())
+    tried = []
+    cluster.refuse = lambda request, name: tried.append(name) if request == "check_pod" else None
+    await Loop(cluster, out_of_date(), pod()).turn()
+    assert tried == ["shop-0-x7k2p"]
 
 
 async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_show() -> None:
@@ -154,6 +198,24 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
     assert FakeWildFly.opened[-1].says == report()
 
 
+async def test_a_restart_whose_annotation_can_not_be_removed_restarts_once() -> None:
+    asked = server(annotations={names.RESTART: "now"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("remove_annotation", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, asked, pod())
+    await loop.turn()
+    for number in range(5):
+        successor = pod(uid=f"successor-{number}", gate=False)
+        cluster.put(successor)
+        loop.world.see_pod(cluster.latest(successor))
+        for _ in range(5):
+            loop.now += 31
+            await loop.turn()
+    assert cluster.latest(pod()).holds(names.GATE)
+    assert cluster.count("remove_annotation") > 5
+    assert loop.said().status.restart_pod_uid == "pod-shop-0"
+
+
 async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
     asked = server(
         annotations={names.SUSPEND: "true"}, status=status("PreSuspend", drain(since=NOW - 9)), pre_suspend_seconds=0
@@ -197,8 +259,22 @@ async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() ->
     assert (cluster.count("node"), cluster.count("delete_pod")) == (2, 1)
 
 
+async def test_a_pod_that_was_never_scheduled_and_does_not_go_has_no_node_to_look_at() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, metadata=replace(at.metadata, finalizers=("example.com/keep",)))
+    cluster = FakeCluster(server(), at)
+    loop = Loop(cluster, server(), at)
+    await loop.turn()
+    stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert (stalled.reason, stalled.message) == (
+        "DeletionOverdue",
+        "the pod is held by its finalizers: example.com/keep",
+    )
+
+
 async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
     at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, spec=replace(at.spec, node_name="node-2"))
     cluster = FakeCluster(server(), at)
     cluster.refuse = refusing("node", HTTPStatus.FORBIDDEN)
     loop = Loop(cluster, server(), at)

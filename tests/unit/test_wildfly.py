@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gzip
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from quiesce.model.server import FailureKind, Report
 
 Body = dict[str, Any]
 Answers = Callable[[Body], web.Response | Awaitable[web.Response]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
@@ -23,6 +26,12 @@ async def asked(answers: Answers) -> AsyncIterator[WildFly]:
         answer = answers(await request.json())
         return answer if isinstance(answer, web.Response) else await answer
 
+    async with served(management) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def served(management: Handler) -> AsyncIterator[WildFly]:
     application = web.Application()
     application.router.add_post("/management", management)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
@@ -139,6 +148,7 @@ def text(status: int, body: str = "") -> Answers:
         pytest.param(text(500, "oops"), "Unexpected", "oops", id="rubbish with 500"),
         pytest.param(text(200), "Unexpected", "not a WildFly", id="an empty answer"),
         pytest.param(says(hello="world"), "Unexpected", "not a WildFly", id="JSON of something else"),
+        pytest.param(text(200, "[" * 100_000), "Unexpected", "not a WildFly", id="JSON without a bottom"),
         pytest.param(text(200, "[1, 2]"), "Unexpected", "not a WildFly", id="JSON of another shape"),
         pytest.param(composite(state="ASLEEP"), "Unexpected", "no suspend-state", id="a state that nobody knows"),
         pytest.param(composite(state=None), "Unexpected", "no suspend-state", id="no state"),
@@ -160,6 +170,54 @@ async def test_a_server_that_gives_no_report(answers: Answers, kind: FailureKind
         with pytest.raises(AdminError, match=message) as caught:
             await server.report()
     assert caught.value.failure.kind == kind
+
+
+async def test_of_an_answer_without_an_end_a_mebibyte_is_read() -> None:
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 << 20:
+                await response.write(b" " * (1 << 16))
+                sent += 1 << 16
+        return response
+
+    async with served(endless) as server:
+        with pytest.raises(AdminError, match="its answer exceeds 1048576 bytes") as caught:
+            await server.report()
+    assert caught.value.failure.kind == "Unexpected"
+    assert sent < 32 << 20  # what the sockets hold included
+
+
+async def test_an_answer_is_not_unpacked() -> None:
+    accepted = []
+
+    async def packed(request: web.Request) -> web.Response:
+        accepted.append(request.headers["Accept-Encoding"])
+        body = gzip.compress(json.dumps(step(None)).encode())
+        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+
+    async with served(packed) as server:
+        with pytest.raises(AdminError, match="not a WildFly"):
+            await server.resume()
+    assert accepted == ["identity"]
+
+
+async def test_of_a_long_answer_a_message_has_the_beginning() -> None:
+    failed = {"outcome": "failed", "failure-description": "WFLYCTL0158: no" + "!" * 100_000}
+    async with asked(says(500, **failed)) as server:
+        with pytest.raises(AdminError, match="WFLYCTL0158: no") as caught:
+            await server.resume()
+    assert len(str(caught.value)) == len(caught.value.failure.message) == 1003
+
+
+async def test_of_a_long_server_state_the_status_has_the_beginning() -> None:
+    async with asked(composite(server="x" * 100_000)) as server:
+        report = await server.report()
+    assert (report.server_state, report.runs) == ("x" * 100, False)
 
 
 async def test_a_server_that_hangs_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,16 @@ from typing import Protocol
 
 from quiesce.model.server import AdminFailure, FailureKind, Report
 
+# What a server says goes into conditions and Events.
+MESSAGE_CHARACTERS = 1000
+
 
 class AdminError(Exception):
     """A server that could not be asked, or did not do what it was asked; the message is for a person."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
+        if len(message) > MESSAGE_CHARACTERS:
+            message = f"{message[:MESSAGE_CHARACTERS]}..."
         super().__init__(message)
         self.failure = AdminFailure(kind, message)
 

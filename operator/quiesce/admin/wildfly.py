@@ -14,6 +14,8 @@ from quiesce.model.server import Report, SuspendState
 # With mod_cluster, a suspend may take stop-context-timeout (10 s) to return; a look takes milliseconds.
 ACT_TIMEOUT_SECONDS = 15
 LOOK_TIMEOUT_SECONDS = 5
+# Whatever answers at a pod's address must not fill the operator's memory; a WildFly says some ten thousand bytes.
+ANSWER_BYTES = 1 << 20
 
 Address = list[dict[str, str]]
 REQUEST_CONTROLLER: Address = [{"subsystem": "request-controller"}]
@@ -25,6 +27,8 @@ NOT_FOUND = "WFLYCTL0216"
 
 # `server-state` of a server that serves; the last two wait for a reload or restart of their configuration.
 RUNS = ("running", "reload-required", "restart-required")
+# It goes into the status; the longest that there is has 16 characters.
+STATE_CHARACTERS = 100
 
 
 class Answer(msgspec.Struct, frozen=True, rename="kebab"):
@@ -42,7 +46,10 @@ class WildFly:
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/management"
         self._address = f"{host}:{port}"
         digest = aiohttp.DigestAuthMiddleware(username, password)
-        self._session = aiohttp.ClientSession(middlewares=(digest,))
+        # As it comes over the wire: a few compressed bytes can stand for any number.
+        self._session = aiohttp.ClientSession(
+            middlewares=(digest,), auto_decompress=False, headers={"Accept-Encoding": "identity"}
+        )
 
     async def close(self) -> None:
         await self._session.close()
@@ -62,7 +69,7 @@ class WildFly:
         sheds = _is_shed(servers)
         return Report(
             suspend_state=suspend_state,
-            server_state=server_state,
+            server_state=server_state[:STATE_CHARACTERS],
             runs=server_state in RUNS,
             active_requests=active if isinstance(active, int) else None,
             shed=any(sheds),
@@ -132,19 +139,30 @@ class WildFly:
         limit = aiohttp.ClientTimeout(total=limit_seconds)
         try:
             async with self._session.post(self._url, json=body, timeout=limit, allow_redirects=False) as response:
-                status, raw = response.status, await response.read()
+                status, raw = response.status, await self._body(response)
         except TimeoutError:
             raise AdminError("Unreachable", f"{self._address} did not answer within {limit_seconds:g} s") from None
         except aiohttp.ClientError as error:
             raise AdminError("Unreachable", f"{self._address} can't be reached: {error}") from error
         return self._read(status, raw)
 
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) > ANSWER_BYTES:
+                message = (
+                    f"{self._address} is not a WildFly management endpoint: its answer exceeds {ANSWER_BYTES} bytes"
+                )
+                raise AdminError("Unexpected", message)
+        return bytes(body)
+
     def _read(self, status: int, raw: bytes) -> Answer:
         match status:
             case 200 | 500:  # 500 is an operation that failed, and says how
                 try:
                     return msgspec.json.decode(raw, type=Answer)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     excerpt = raw[:80].decode(errors="replace")
                     message = f"{self._address} is not a WildFly management endpoint: HTTP {status}, {excerpt!r}"
                     raise AdminError("Unexpected", message) from None

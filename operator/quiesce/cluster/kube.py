@@ -218,8 +218,10 @@ class KubeCluster:
             return await self._send("PUT", _named(LEASES, name), namespace, Lease, body)
         return await self._send("POST", LEASES, namespace, Lease, body)
 
-    async def delete_lease(self, namespace: str, name: str) -> None:
-        await self._delete(_named(LEASES, name), namespace, {})
+    async def delete_lease(self, lease: Lease) -> None:
+        own = lease.metadata
+        options = {"preconditions": {"resourceVersion": own["resourceVersion"]}}
+        await self._delete(_named(LEASES, own["name"]), own["namespace"], options)
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
         path = _named(DEPLOYMENTS, deployment, "scale")

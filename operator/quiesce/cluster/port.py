@@ -114,7 +114,8 @@ class Scale(Narrow, frozen=True):
 class Remains(Leases, Protocol):
     """What is left of an operator, for `quiesce cleanup`."""
 
-    async def leave_out_forbidden(self) -> Sequence[str]: ...
+    async def leave_out_forbidden(self) -> Sequence[str]:
+        """403 when no namespace is left, 404 without the CRDs."""
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None: ...
 
@@ -124,4 +125,5 @@ class Remains(Leases, Protocol):
 
     async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None: ...
 
-    async def delete_lease(self, namespace: str, name: str) -> None: ...
+    async def delete_lease(self, lease: Lease) -> None:
+        """If it is still as it was read; else it is left alone."""

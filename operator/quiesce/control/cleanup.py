@@ -25,7 +25,7 @@ class OperatorRunsError(Exception):
 
 async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, str], deployment: str) -> int:
     """The exit code: 0 if every finalizer is gone."""
-    await cluster.leave_out_forbidden()
+    is_left = await _is_left(cluster)
     if deployment:
         await _scale_to_zero(cluster, lease[0], deployment)
     # Where there is no Lease no operator runs; its namespace may be gone with it.
@@ -34,7 +34,7 @@ async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, st
         await _take(leadership, lease)
         keeping = asyncio.create_task(leadership.keep())
     try:
-        failures = await _free_all(cluster)
+        failures = await _free_all(cluster) if is_left else {}
     finally:
         if keeping:
             keeping.cancel()
@@ -45,9 +45,22 @@ async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, st
     if failures:
         logger.error("%d of the AppServers are left: mend what the API server says, and run this again", len(failures))
         return 1
-    if keeping:
-        await cluster.delete_lease(*lease)
+    # As it was released: whoever has taken it since keeps it.
+    if keeping and (released := await cluster.lease(*lease)) and not released.holder:
+        await cluster.delete_lease(released)
     return 0
+
+
+async def _is_left(cluster: Remains) -> bool:
+    """Whether anything can be left: not without the CRDs, nor when all namespaces that were looked after are gone."""
+    try:
+        await cluster.leave_out_forbidden()
+    except ClusterError as error:
+        if error.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            raise
+        logger.warning("there is no AppServer to look at, and none to take the finalizer from: %s", error)
+        return False
+    return True
 
 
 async def _scale_to_zero(cluster: Remains, namespace: str, deployment: str) -> None:

@@ -98,7 +98,8 @@ class Servers:
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
         admin = await self._admins.report(server, pod) if observation.container else None
-        node = await self._node(pod.spec.node_name) if observation.overdue_in <= 0 else None
+        asks_node = observation.overdue_in <= 0 and pod.spec.node_name  # one that was never scheduled has none
+        node = await self._node(pod.spec.node_name) if asks_node else None
         return replace(
             observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
         ).measured()
@@ -202,17 +203,15 @@ class Servers:
         except ClusterError as error:
             if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
                 await self._look_at_pod(o.server)  # there may be one that the watch does not show
-            elif not error.is_refusal:
+            elif not error.is_refusal and not isinstance(act, acts.CheckTemplate):
                 raise
             refusal = self._refused(o, act, f"{kind}Refused", error.message)
-        self._notes[key] = replace(
-            self._notes[key], refusal=refusal, acted=None if refusal else act, acted_at=self._clock()
-        )
+        self._notes[key] = self._notes[key].after(act, refusal, self._clock())
         logger.debug("%s/%s: %s %s", *key, kind, refusal.message if refusal else "done")
 
     def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
-        before = o.notes.refusal
-        count = before.count + 1 if before and before.act == act else 1
+        before = o.notes.refused(act)
+        count = before.count + 1 if before else 1
         retry_at = self._clock() + back_off(count, FIRST_RETRY_SECONDS)
         return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count)
 
@@ -247,7 +246,9 @@ class Servers:
         self._taken = {key: at for key, at in self._taken.items() if now - at < TEMPLATE_TAKEN_SECONDS}
         if (namespace, template_hash) in self._taken:
             return
-        trial = {**manifest, "metadata": {**manifest["metadata"], "name": f"{name}-check"}}
+        # Under a name that nothing has: the pod that is to be replaced has its own.
+        rest = {key: value for key, value in manifest["metadata"].items() if key != "name"}
+        trial = {**manifest, "metadata": {**rest, "generateName": f"{name}-"}}
         try:
             await self._cluster.create_pod(trial, dry_run=True)
         except ClusterError as error:

@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, ServerPlan
+from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -20,6 +20,9 @@ OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 10
+
+# Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
+ASIDE = (CheckTemplate, ConsumeAnnotation)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -72,8 +75,22 @@ class Notes(msgspec.Struct, frozen=True):
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
+    aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
     checked_template: str = ""  # the hash of the last template that the API server would take
     untold: Untold | None = None
+
+    def refused(self, act: Act) -> Refusal | None:
+        return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
+
+    def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
+        """With what became of an act."""
+        replace = msgspec.structs.replace
+        if not isinstance(act, ASIDE):
+            return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now)
+        others = tuple(other for other in self.aside if type(other.act) is not type(act))
+        if refusal:
+            return replace(self, aside=(*others, refusal))
+        return replace(self, aside=others, acted=act, acted_at=now)
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -191,12 +208,19 @@ class Observation(msgspec.Struct, frozen=True):
         if self.pod is None or self.pod.metadata.deletion_timestamp is None:
             return None
         grace = self.pod.metadata.deletion_grace_period_seconds or 0
-        hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
         end = seconds(self.pod.metadata.deletion_timestamp)
         if end is None:
             return None
-        held = min(hold, grace)
+        try:
+            hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
+        except ValueError:  # somebody has edited it
+            hold = grace
+        held = max(0, min(hold, grace))
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
+
+    def _still_asks(self, act: Act) -> bool:
+        """Not when somebody else has taken the annotation away: the next one of its name is another request."""
+        return not isinstance(act, ConsumeAnnotation) or act.annotation in self.server.metadata.annotations
 
     def measured(self) -> Self:
         """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
@@ -229,6 +253,7 @@ class Observation(msgspec.Struct, frozen=True):
             server=server,
             notes=msgspec.structs.replace(
                 notes,
+                aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,

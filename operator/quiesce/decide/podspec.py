@@ -101,7 +101,7 @@ def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, 
     """
     try:
         return _build(server, group)
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, ArithmeticError) as error:
         if isinstance(error, BadTemplateError):
             raise
         raise BadTemplateError(f"spec.template can't be read as a pod template: {error}") from error

@@ -6,12 +6,13 @@ from typing import cast
 import msgspec
 
 from quiesce.decide.drain import finished, record, take_out
-from quiesce.decide.observation import OUT_OF_SERVICE, OVERDUE_SECONDS, NodeSays, Observation
+from quiesce.decide.observation import OUT_OF_SERVICE, OVERDUE_SECONDS, NodeSays, Observation, Refusal
 from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
 from quiesce.model.objects import ContainerStatus, Pod, Waiting
 from quiesce.model.plan import (
+    Act,
     AddFinalizer,
     CheckTemplate,
     ConsumeAnnotation,
@@ -59,10 +60,15 @@ NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness
 
 def decide(o: Observation) -> ServerPlan:
     """What to do now, given the notes that `Observation.measured` brought up to date."""
-    asked = _one_shots(o)  # while taking the annotation away is refused, the server does what else it has to do
-    plan = _paced(o, asked) if asked else None
+    asked = _one_shots(o)
+    refusal = o.notes.refused(asked.act) if asked and asked.act else None
+    plan = _paced(o, asked) if asked and refusal is None else None
     if plan is None or plan.act is None:
         plan = _paced(o, _step(o, aim_of(o.server, o.group)))
+    if asked and asked.act and refusal:
+        # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
+        # another process of the operator can't tell it from a request that is new, and asks once more.
+        plan = _beside(o, plan if plan.stalled else _told(plan, refusal), asked.act)
     if plan.stalled and plan.stalled != o.told_stalled:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
@@ -74,11 +80,25 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     notes, act = o.notes, plan.act
     if act is None:
         return plan
-    refusal = notes.refusal if notes.refusal and notes.refusal.act == act else None
+    refusal = notes.refused(act)
     next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
-    if refusal:
-        plan = replace(plan, stalled=refusal.reason, message=refusal.message)
+    plan = _told(plan, refusal)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
+
+
+def _told(plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
+    return replace(plan, stalled=refusal.reason, message=refusal.message) if refusal else plan
+
+
+def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
+    """`plan`, and when it has nothing to do now, `act`: whatever that comes to, the server is looked after."""
+    if plan.act:
+        return plan
+    refusal = o.notes.refused(act)
+    if refusal is None or o.now >= refusal.retry_at:
+        return replace(plan, act=act)
+    due = refusal.retry_at - o.now
+    return replace(plan, wake=due if plan.wake is None else min(plan.wake, due))
 
 
 def _one_shots(o: Observation) -> ServerPlan | None:
@@ -190,18 +210,12 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
 
 def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:
     """Until the API server would take the new pod, the old one does what is asked of it."""
-    refusal = o.notes.refusal if o.notes.refusal and o.notes.refusal.act == check else None
+    refusal = o.notes.refused(check)
     if refusal is None and aim.serve and _ours(o):  # a drain under way waits for the answer, and does not go back yet
         state, drain = o.server.status.state or "Pending", o.server.status.suspend
         return ServerPlan(state, "CheckingTemplate", "asks for a dry run of the new template", drain=drain, act=check)
-    kept = _keep(o, aim)
-    if refusal is None:
-        return replace(kept, act=check)
-    due = refusal.retry_at - o.now
-    told = replace(kept, stalled=refusal.reason, message=refusal.message)
-    if due <= 0 and kept.act is None:
-        return replace(told, act=check)
-    return replace(told, wake=due if kept.wake is None else min(kept.wake, due))
+    # An act that is refused does not wait for long enough to keep a template away that may mend it.
+    return _beside(o, _told(_paced(o, _keep(o, aim)), refusal), check)
 
 
 def _stop(o: Observation, aim: Aim) -> ServerPlan:
