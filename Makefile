@@ -42,18 +42,20 @@ lint: python ## check style, types and layers
 	@.venv/bin/lint-imports
 
 unit: python ## run the tests that need no cluster
-	@$(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m pytest -n 2 tests/unit
 
 api: cluster ## run the tests of the API: CRDs, admission, roles
 	@$(IN_CLUSTER) $(PYTHON) -m pytest tests/api
 
+# In pairs, but for those that disturb all others; pytest says 5 where ARGS leaves no test.
 e2e: cluster ## run the end-to-end tests (ARGS='-k EXPR' for some of them)
-	@$(IN_CLUSTER) $(PYTHON) -m pytest -v tests/e2e $(ARGS)
+	@$(IN_CLUSTER) $(PYTHON) -m pytest -v -n 2 --dist loadscope -m 'not alone' tests/e2e $(ARGS) || [ $$? = 5 ]
+	@$(IN_CLUSTER) $(PYTHON) -m pytest -v -m alone tests/e2e $(ARGS) || [ $$? = 5 ]
 
 demo: cluster ## watch a rolling restart under load that loses nothing
 	@$(IN_CLUSTER) $(PYTHON) -m tests.demo
 
-bench: cluster ## measure: annotation to Suspended, the operator's writes for a roll and in a quiet minute
+bench: cluster ## measure Quiesce against StatefulSets; writes out/bench.json and README's figures (a quarter of an hour)
 	@$(IN_CLUSTER) $(PYTHON) -m tests.bench
 
 test: setup lint unit ## all checks and tests, on a cluster that is stopped at the end (KEEP=1: goes on running)

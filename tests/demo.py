@@ -5,35 +5,35 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-import pykube
 
 from tests import install
 from tests.cluster import local
 from tests.cluster.access import is_local
 from tests.cluster.load import Load, Result, service_url
-from tests.cluster.paths import SOURCES
-from tests.estate import Estate, Watcher, kubectl, wait
-
-SERVERS = ("shop-0", "shop-1", "shop-2")
-WARM_UP_SECONDS = 6
-AFTER_SECONDS = 4
-
-
-@dataclass(frozen=True)
-class Roll:
-    seconds: float
-    load: Result
+from tests.estate import Estate, Watcher, kubectl
+from tests.rolls import (
+    AFTER_SECONDS,
+    Roll,
+    native,
+    roll_server_group,
+    roll_stateful_set,
+    server_group,
+    stateful_set,
+    step,
+)
 
 
 def main() -> int:
     with step("install the operator with Helm"):
         install.install()
     try:
-        plain = roll_stateful_set()
-        quiesce, cycle = roll_server_group()
+        with stateful_set("plain", native()) as estate:
+            plain = roll_stateful_set(estate)
+        with server_group() as estate:
+            quiesce = roll_server_group(estate)
+            print(kubectl("-n", estate.namespace, "get", "sg,aps"), flush=True)
+            with step("  suspend and resume of shop-1 by kubectl annotate, under load"):
+                cycle = suspend_and_resume(estate)
     finally:
         with step("take everything down") if not os.environ.get("KEEP") else contextlib.nullcontext():
             if not os.environ.get("KEEP"):
@@ -42,63 +42,6 @@ def main() -> int:
                     local.down()
     tell(plain, quiesce, cycle)
     return 1 if quiesce.load.failed or cycle.failed else 0
-
-
-def roll_stateful_set() -> Roll:
-    """The baseline: the same image, rolled by Kubernetes alone."""
-    with Estate("plain") as estate, removed(estate):
-        with step("a plain StatefulSet of three WildFly servers"):
-            manifest = (SOURCES / "manifests" / "native-statefulset.yaml").read_text()
-            kubectl("-n", estate.namespace, "apply", "-f", "-", stdin=manifest)
-            wait("the StatefulSet is ready", lambda: stateful_set_is_settled(estate), 120)
-        with step("  its rolling restart, under load"):
-            return roll(
-                estate,
-                "wildfly",
-                lambda: kubectl("-n", estate.namespace, "rollout", "restart", "statefulset/wildfly"),
-                lambda: wait("the roll is over", lambda: stateful_set_is_settled(estate), 180),
-            )
-
-
-def roll_server_group() -> tuple[Roll, Result]:
-    with Estate("quiesce") as estate, removed(estate):
-        with step("a ServerGroup of three WildFly servers"):
-            estate.group("shop")
-            estate.wait_ready("shop")
-        with step("  its rolling restart, under load"):
-            rolled = roll(
-                estate,
-                "shop",
-                lambda: estate.annotate("sg/shop", restart="true"),
-                lambda: wait_for_restart(estate),
-            )
-        print(kubectl("-n", estate.namespace, "get", "sg,aps"), flush=True)
-        with step("  suspend and resume of shop-1 by kubectl annotate, under load"):
-            return rolled, suspend_and_resume(estate)
-
-
-def roll(estate: Estate, service: str, start: Callable[[], object], wait_for_end: Callable[[], object]) -> Roll:
-    with Load(estate.namespace, service_url(estate.namespace, service)) as load:
-        time.sleep(WARM_UP_SECONDS)
-        began = time.monotonic()
-        start()
-        wait_for_end()
-        seconds = time.monotonic() - began
-        time.sleep(AFTER_SECONDS)
-        return Roll(seconds, load.stop())
-
-
-def wait_for_restart(estate: Estate) -> None:
-    """Until every pod is another one and serves."""
-    before = {name: estate.pod_uid(name) for name in SERVERS}
-
-    def is_new(name: str) -> bool:
-        return estate.pod_uid(name) not in (before[name], None)
-
-    for name in reversed(SERVERS):
-        wait(f"{name} is a new pod", lambda name=name: is_new(name), 120)  # type: ignore[misc]
-        print(f"      {name} is replaced", flush=True)
-    estate.wait_ready("shop")
 
 
 def suspend_and_resume(estate: Estate) -> Result:
@@ -118,33 +61,6 @@ def suspend_and_resume(estate: Estate) -> Result:
             estate.wait_ready("shop")
         time.sleep(AFTER_SECONDS)
         return load.stop()
-
-
-def stateful_set_is_settled(estate: Estate) -> bool:
-    found = pykube.StatefulSet.objects(estate.api, namespace=estate.namespace).get_by_name("wildfly").obj
-    status = found.get("status") or {}
-    return (
-        status.get("observedGeneration") == found["metadata"]["generation"]
-        and status.get("readyReplicas") == status.get("updatedReplicas") == len(SERVERS)
-        and status.get("currentRevision") == status.get("updateRevision")
-        and len(estate.endpoints("wildfly")) == len(SERVERS)
-    )
-
-
-@contextlib.contextmanager
-def removed(estate: Estate) -> Iterator[None]:
-    """The servers are gone before the next ones start: they would share two cores."""
-    yield
-    if not os.environ.get("KEEP"):
-        kubectl("-n", estate.namespace, "delete", "statefulsets,servergroups,pods", "--all", "--now", "--timeout=60s")
-
-
-@contextlib.contextmanager
-def step(title: str) -> Iterator[None]:
-    print(f"{title} ...", flush=True)
-    began = time.monotonic()
-    yield
-    print(f"  done in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def tell(plain: Roll, quiesce: Roll, cycle: Result) -> None:

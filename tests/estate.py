@@ -20,6 +20,14 @@ from tests.cluster.access import client, kubeconfig
 Manifest = dict[str, Any]
 API_VERSION = "quiesce.dev/v1alpha1"
 USERNAME, PASSWORD = "operator", "op3rator!"
+KINDS = {
+    "aps": (API_VERSION, "AppServer"),
+    "sg": (API_VERSION, "ServerGroup"),
+    "pod": ("v1", "Pod"),
+    "svc": ("v1", "Service"),
+    "pdb": ("policy/v1", "PodDisruptionBudget"),
+    "hpa": ("autoscaling/v2", "HorizontalPodAutoscaler"),
+}
 OPERATOR_NAMESPACE = "quiesce-system"
 POLL_SECONDS = 0.2
 
@@ -39,17 +47,25 @@ def wait(what: str, condition: Callable[[], Any], timeout: float = 60) -> Any:
     raise AssertionError(f"after {timeout:g} s this is not so: {what}; last seen: {last!r}")
 
 
-def kubectl(*arguments: str, stdin: str | None = None) -> str:
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
     command = ["kubectl", "--kubeconfig", str(kubeconfig()), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     if done.returncode:
         raise AssertionError(f"{' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
 
 
-def server_spec(*, version: int = 1, port: str = "management", secret: str = "admin", **spec: Any) -> Manifest:
-    """The spec of an AppServer as a user would write it."""
-    container = {
+def server_spec(
+    *,
+    version: int = 1,
+    port: str = "management",
+    secret: str = "admin",
+    container: Mapping[str, Any] | None = None,
+    pod: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> Manifest:
+    """The spec of an AppServer as a user would write it; with other fields of the container, of the pod, of its own."""
+    server = {
         "name": "wildfly",
         "image": f"quiesce.local/wildfly:{version}",
         "imagePullPolicy": "IfNotPresent",
@@ -60,14 +76,16 @@ def server_spec(*, version: int = 1, port: str = "management", secret: str = "ad
         ],
         "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "management"}, "periodSeconds": 2},
         "volumeMounts": [{"name": "admin", "mountPath": "/etc/quiesce-admin", "readOnly": True}],
+        **(container or {}),
     }
-    pod = {
+    pod_spec = {
         "enableServiceLinks": False,
-        "containers": [container],
+        "containers": [server],
         "volumes": [{"name": "admin", "secret": {"secretName": "admin"}}],
+        **(pod or {}),
     }
     admin = {"profile": "wildfly", "port": port, "credentialsSecretRef": {"name": secret}}
-    return {"admin": admin, "template": {"spec": pod}, **spec}
+    return {"admin": admin, "template": {"spec": pod_spec}, **spec}
 
 
 class Estate:
@@ -80,13 +98,13 @@ class Estate:
     def __enter__(self) -> Self:
         self.apply("v1", "Namespace", self.namespace, namespaced=False)
         self.secret("admin", USERNAME, PASSWORD)
-        self.apply(
-            "v1", "Service", "shop", spec={"selector": {"app": "shop"}, "ports": [{"port": 80, "targetPort": "http"}]}
-        )
+        self.service("shop")
         return self
 
     def __exit__(self, *_: object) -> None:
-        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+        # A namespace's own deletion looks at its pods again only after half of what their grace periods allow.
+        self.kubectl("delete", "servergroups,appservers", "--all", "--wait=false")
+        kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
     # What a user does.
 
@@ -100,15 +118,36 @@ class Estate:
     def secret(self, name: str, username: str, password: str) -> None:
         self.apply("v1", "Secret", name, stringData={"username": username, "password": password})
 
+    def service(self, name: str, *, app: str = "", **spec: Any) -> None:
+        """A Service over the servers that have this `app` label; its own name's without one."""
+        ports = [{"port": 80, "targetPort": "http"}]
+        self.apply("v1", "Service", name, spec={"selector": {"app": app or name}, "ports": ports, **spec})
+
     def server(self, name: str, *, metadata: Mapping[str, Any] | None = None, **spec: Any) -> None:
         metadata = {"labels": {"app": "shop"}, **(metadata or {})}
         self.apply(API_VERSION, "AppServer", name, metadata=metadata, spec=server_spec(**spec))
 
-    def group(self, name: str, *, replicas: int = 3, max_unavailable: int | str = 1, **spec: Any) -> None:
-        template = {"metadata": {"labels": {"app": "shop"}}, "spec": server_spec(**spec)}
-        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": max_unavailable}}
-        fields = {"replicas": replicas, "strategy": strategy, "template": template}
-        self.apply(API_VERSION, "ServerGroup", name, spec=fields)
+    def group(
+        self,
+        name: str,
+        *,
+        replicas: int = 3,
+        max_unavailable: int | str = 1,
+        max_surge: int | str = 0,
+        fields: Mapping[str, Any] | None = None,
+        **spec: Any,
+    ) -> None:
+        """`fields` are other ones of the group's spec; `spec` is the servers'."""
+        template = {"metadata": {"labels": {"app": name}}, "spec": server_spec(**spec)}
+        strategy = {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": max_unavailable, "maxSurge": max_surge},
+        }
+        own = {"replicas": replicas, "strategy": strategy, "template": template, **(fields or {})}
+        self.apply(API_VERSION, "ServerGroup", name, spec=own)
+
+    def kubectl(self, *arguments: str) -> str:
+        return kubectl("-n", self.namespace, *arguments)
 
     def annotate(self, what: str, **annotations: str | None) -> None:
         """`what` is like `aps/shop-0`; None takes an annotation away."""
@@ -121,11 +160,7 @@ class Estate:
     # What the world is like.
 
     def get(self, kind: str, name: str) -> Manifest | None:
-        resource = {
-            "aps": pykube.object_factory(self.api, API_VERSION, "AppServer"),
-            "sg": pykube.object_factory(self.api, API_VERSION, "ServerGroup"),
-            "pod": pykube.Pod,
-        }[kind]
+        resource = pykube.object_factory(self.api, *KINDS[kind])
         found = resource.objects(self.api, namespace=self.namespace).get_or_none(name=name)
         return found.obj if found else None
 
@@ -143,6 +178,14 @@ class Estate:
     def pod_uid(self, name: str) -> str | None:
         pod = self.get("pod", name)
         return None if pod is None else str(pod["metadata"]["uid"])
+
+    def pods(self, group: str = "shop") -> dict[str, Manifest]:
+        """The pods of a group's servers, by name."""
+        found = pykube.Pod.objects(self.api, namespace=self.namespace).filter(selector={"quiesce.dev/group": group})
+        return {pod.name: pod.obj for pod in found}
+
+    def uids(self, group: str = "shop") -> dict[str, str]:
+        return {name: str(pod["metadata"]["uid"]) for name, pod in self.pods(group).items()}
 
     def endpoints(self, service: str = "shop") -> set[str]:
         """The names of the pods that a Service sends requests to."""
@@ -199,7 +242,7 @@ class Estate:
             return (
                 status.get("observedGeneration") == found["metadata"]["generation"]
                 and status.get("readyReplicas") == status.get("updatedReplicas") == replicas
-                and len(self.endpoints()) == replicas
+                and len(self.endpoints(group)) == replicas
             )
 
         wait(f"{group} has {replicas} servers that serve and are up to date", settled, timeout)
@@ -255,7 +298,7 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(0.1):
-            with contextlib.suppress(requests.RequestException):
+            with contextlib.suppress(requests.RequestException, pykube.exceptions.KubernetesError):
                 value = self._look()
                 if not self.seen or self.seen[-1] != value:
                     self.seen.append(value)

@@ -12,6 +12,7 @@ from tests.cluster.paths import PROJECT
 from tests.estate import OPERATOR_NAMESPACE, kubectl, wait
 
 RELEASE = "quiesce"
+SELECTOR = ("-l", "app.kubernetes.io/name=quiesce")
 IMAGE = {"image.repository": "quiesce.local/operator", "image.tag": "dev", "image.pullPolicy": "IfNotPresent"}
 
 
@@ -38,7 +39,7 @@ def uninstall() -> None:
 
 
 def pods() -> list[dict[str, Any]]:
-    found = kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=quiesce", "-o", "json")
+    found = kubectl("-n", OPERATOR_NAMESPACE, "get", "pods", *SELECTOR, "-o", "json")
     items: list[dict[str, Any]] = json.loads(found)["items"]
     return items
 

@@ -11,7 +11,7 @@ import msgspec
 
 from quiesce.control.operator import Operator
 from quiesce.model import names
-from quiesce.model.objects import EndpointSlice, Pod
+from quiesce.model.objects import Budget, EndpointSlice, Pod, Service
 from quiesce.model.resources import AppServer, ServerGroup
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.watching.server_timeout = 300
     chosen.watching.client_timeout = 310
-    chosen.watching.label_selectors["pods"] = f"{names.MANAGED}=true"
+    for plural in ("pods", "services", "poddisruptionbudgets"):
+        chosen.watching.label_selectors[plural] = f"{names.MANAGED}=true"
     chosen.networking.error_backoffs = (1, 2, 5)
     chosen.queueing.batch_window = 0.02  # our own queue coalesces; a drain is paid for each wait here
     return chosen
@@ -48,6 +49,8 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     _watch(triggers, operator, (*own, "servergroups"), ServerGroup, operator.see_group)
     _watch(triggers, operator, ("", "v1", "pods"), Pod, operator.see_pod)
     _watch(triggers, operator, ("discovery.k8s.io", "v1", "endpointslices"), EndpointSlice, operator.see_slice)
+    _watch(triggers, operator, ("", "v1", "services"), Service, operator.see_kept)
+    _watch(triggers, operator, ("policy", "v1", "poddisruptionbudgets"), Budget, operator.see_kept)
     return triggers
 
 

@@ -20,7 +20,8 @@ ABSENT = object()
 KINDS = ["AppServer", "ServerGroup"]
 # Where the spec of a server stands.
 SERVER_SPEC = {"AppServer": "spec", "ServerGroup": "spec.template.spec"}
-MAX_UNAVAILABLE = "spec.strategy.rollingUpdate.maxUnavailable"
+ROLLING_UPDATE = "spec.strategy.rollingUpdate"
+BUDGETS = [f"{ROLLING_UPDATE}.maxUnavailable", f"{ROLLING_UPDATE}.maxSurge"]
 
 # Values of quiesce.dev/suspend, and whether they mean something.
 SUSPEND_VALUES = {
@@ -173,15 +174,58 @@ def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("value", [0, -1, "0%", "150%", "1000%", "abc", "", "5", "05%", "10 %", 1.5, True, [1]])
-def test_max_unavailable_refuses(dry: pykube.HTTPClient, manifest: MakeManifest, value: object) -> None:
-    message = refusal(dry, changed(manifest("ServerGroup"), MAX_UNAVAILABLE, value))
-    assert f"{MAX_UNAVAILABLE}: " in message
+@pytest.mark.parametrize("field", BUDGETS)
+@pytest.mark.parametrize("value", [-1, "0%", "150%", "1000%", "abc", "", "5", "05%", "10 %", 1.5, True, [1]])
+def test_a_budget_refuses(dry: pykube.HTTPClient, manifest: MakeManifest, field: str, value: object) -> None:
+    assert f"{field}: " in refusal(dry, changed(manifest("ServerGroup"), field, value))
 
 
+@pytest.mark.parametrize("field", BUDGETS)
 @pytest.mark.parametrize("value", [1, 500, "1%", "25%", "100%"])
-def test_max_unavailable_takes(dry: pykube.HTTPClient, manifest: MakeManifest, value: object) -> None:
-    assert not refusal(dry, changed(manifest("ServerGroup"), MAX_UNAVAILABLE, value))
+def test_a_budget_takes(dry: pykube.HTTPClient, manifest: MakeManifest, field: str, value: object) -> None:
+    assert not refusal(dry, changed(manifest("ServerGroup"), field, value))
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({"maxUnavailable": 0}, "can't both be 0"),
+        ({"maxUnavailable": 0, "maxSurge": 0}, "can't both be 0"),
+        ({"maxUnavailable": 0, "maxSurge": 1}, ""),
+        ({"maxUnavailable": 0, "maxSurge": "10%"}, ""),
+        ({"maxUnavailable": "10%"}, ""),
+    ],
+)
+def test_a_roll_needs_room(
+    dry: pykube.HTTPClient, manifest: MakeManifest, budget: dict[str, object], says: str
+) -> None:
+    message = refusal(dry, changed(manifest("ServerGroup"), ROLLING_UPDATE, budget))
+    assert says in message
+    assert bool(says) == bool(message)
+
+
+SERVICE = {"ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("ports", ABSENT, "spec.service.ports: "),
+        ("ports", [], "spec.service.ports: "),
+        ("ports", [{"port": 0}], "spec.service.ports[0].port: "),
+        ("ports", [{"port": 80}, {"port": 80}], "spec.service.ports[1]: Duplicate value"),
+        ("ports", [{"port": 80}, {"port": 80, "protocol": "UDP"}], ""),
+        ("type", "ExternalName", "spec.service.type: "),
+        ("annotations", {"quiesce.dev/suspend": "true"}, "keys of quiesce.dev are the operator's"),
+        ("annotations", {"example.com/class": "internal"}, ""),
+    ],
+)
+def test_a_service_takes_and_refuses(
+    dry: pykube.HTTPClient, manifest: MakeManifest, path: str, value: object, says: str
+) -> None:
+    message = refusal(dry, changed(manifest("ServerGroup"), "spec.service", changed(SERVICE, path, value)))
+    assert says in message
+    assert bool(says) == bool(message)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,7 +273,8 @@ def test_a_group_gets_defaults(dry: pykube.HTTPClient, manifest: MakeManifest) -
     spec = create(dry, changed(manifest("ServerGroup"), "spec.replicas", ABSENT)).obj["spec"]
     assert spec["replicas"] == 1
     assert spec["desiredState"] == "Running"
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    assert spec["podDisruptionBudget"] == "Managed"
 
 
 def test_the_pod_template_is_kept_as_it_is(dry: pykube.HTTPClient, manifest: MakeManifest) -> None:

@@ -11,6 +11,7 @@ from tests.cluster.pki import Authority
 SERVER = f"https://{network.ADDRESS}:6443"
 ETCD = "http://127.0.0.1:2379"
 DAEMONS = ("kube-scheduler", "kube-controller-manager", "kube-proxy", "kube-apiserver", "etcd")
+FRONT_PROXY = "front-proxy-client"
 OPERATOR = "system:serviceaccount:quiesce-system:quiesce"
 # Who wrote what, for the tests that count; and what the operator read, which has to be nothing when nothing happens.
 AUDIT_POLICY = {
@@ -50,6 +51,9 @@ def _start_api_server(authority: Authority, accounts: pki.Pair, node_address: st
     serving = authority.issue("kube-apiserver", "kube-apiserver", addresses=(*names, *addresses))
     to_kubelets = authority.issue("kubelet-client", "kube-apiserver", "system:masters")
     admin = authority.issue("admin", "admin", "system:masters")
+    # Aggregated APIs are asked in a user's name by a client that an authority of its own vouches for.
+    front = Authority(folder / "front-proxy")
+    to_aggregated = front.issue("front-proxy-client", FRONT_PROXY)
     policy = folder / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
     processes.start(
@@ -71,6 +75,14 @@ def _start_api_server(authority: Authority, accounts: pki.Pair, node_address: st
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={accounts.certificate}",
         f"--service-account-signing-key-file={accounts.key}",
+        f"--requestheader-client-ca-file={front.pair.certificate}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={to_aggregated.certificate}",
+        f"--proxy-client-key-file={to_aggregated.key}",
+        "--enable-aggregator-routing",
         f"--audit-policy-file={policy}",
         f"--audit-log-path={paths.AUDIT_LOG}",
         # The tests read one file: no rotation.
@@ -96,6 +108,10 @@ def _start_clients(authority: Authority, accounts: pki.Pair) -> None:
         f"--root-ca-file={ca.certificate}",
         f"--cluster-signing-cert-file={ca.certificate}",
         f"--cluster-signing-key-file={ca.key}",
+        "--horizontal-pod-autoscaler-sync-period=2s",
+        # A node that is lost is noticed in a test's time: its kubelet renews its Lease every 2.5 s.
+        "--node-monitor-period=2s",
+        "--node-monitor-grace-period=16s",
     )
     processes.start(
         "kube-scheduler",

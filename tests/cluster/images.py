@@ -100,6 +100,7 @@ def _wildfly() -> Archive:
         server = write_layer(scratch / "server.tar", [(server_folder, "opt/wildfly")], WILDFLY_USER)
         content = [
             (scratch / "ROOT.war", "opt/wildfly/standalone/deployments/ROOT.war"),
+            (scratch / "ROOT-classes.jar", "opt/wildfly/classes.jar"),
             (project / "entrypoint.sh", "opt/wildfly/entrypoint.sh"),
         ]
         application = write_layer(scratch / "application.tar", content, WILDFLY_USER)

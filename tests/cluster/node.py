@@ -72,18 +72,24 @@ class Node:
     def start_kubelet(self, authority: Authority, server: str) -> None:
         addresses = (self.name, self.address, "127.0.0.1")
         pair = authority.issue(self.name, f"system:node:{self.name}", "system:nodes", addresses)
-        kubeconfig = authority.kubeconfig(self.folder / "kubelet.kubeconfig", server, pair)
-        config = self.folder / "kubelet.yaml"
-        config.write_text(yaml.safe_dump(self._kubelet_config(authority, pair)))
-        processes.start(
-            self.kubelet,
-            "kubelet",
-            f"--config={config}",
-            f"--kubeconfig={kubeconfig}",
-            f"--hostname-override={self.name}",
-            f"--node-ip={self.address}",
-            f"--root-dir={self.folder / 'kubelet'}",
-        )
+        authority.kubeconfig(self.folder / "kubelet.kubeconfig", server, pair)
+        (self.folder / "kubelet.yaml").write_text(yaml.safe_dump(self._kubelet_config(authority, pair)))
+        self._launch_kubelet()
+
+    def kill(self) -> None:
+        """The loss of the node: nothing on it ends in good order, and nobody says so."""
+        processes.kill_below(self.folder, paths.NODES / self.name)
+
+    def boot(self) -> None:
+        """Starts a node that was killed, as a machine starts: without anything that ran on it."""
+        self.kill()
+        containers = self.containers
+        processes.unmount_below(self.folder, paths.NODES / self.name)
+        processes.remove_cgroups(containers)
+        for state in ("containerd", "addresses"):
+            shutil.rmtree(self.folder / state, ignore_errors=True)
+        self.start_runtime()
+        self._launch_kubelet()
 
     def load(self, archives: Iterable[Archive]) -> bool:
         """Imports image archives; False if all are there already."""
@@ -99,6 +105,17 @@ class Node:
             known[archive.name] = archive.stamp
             books.write_text(json.dumps(known))
         return bool(missing)
+
+    def _launch_kubelet(self) -> None:
+        processes.start(
+            self.kubelet,
+            "kubelet",
+            f"--config={self.folder / 'kubelet.yaml'}",
+            f"--kubeconfig={self.folder / 'kubelet.kubeconfig'}",
+            f"--hostname-override={self.name}",
+            f"--node-ip={self.address}",
+            f"--root-dir={self.folder / 'kubelet'}",
+        )
 
     def _launch_runtime(self) -> None:
         network = self.folder / "cni"
@@ -186,6 +203,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
             "tlsPrivateKeyFile": str(pair.key),
             "address": self.address,
             "healthzPort": 10248 + 100 * (self.number - 1),
+            "nodeLeaseDurationSeconds": 10,
             "containerRuntimeEndpoint": f"unix://{self.socket}",
             # Each its own: with the default folder two kubelets delete each other's logs.
             "podLogsDir": str(self.folder / "pod-logs"),

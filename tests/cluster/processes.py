@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cluster import network, paths
@@ -30,7 +30,7 @@ def start(name: str, program: str, *arguments: str) -> None:
     """Starts a daemon inside the cluster's network namespace."""
     PIDS.mkdir(parents=True, exist_ok=True)
     DAEMON_LOGS.mkdir(parents=True, exist_ok=True)
-    with log_file(name).open("w") as log:
+    with log_file(name).open("a") as log:
         process = subprocess.Popen(
             network.enter(paths.BIN / program, *arguments),
             stdin=subprocess.DEVNULL,
@@ -66,6 +66,21 @@ def stop(names: Iterable[str], patience: float = 5) -> None:
         (PIDS / name).unlink(missing_ok=True)
 
 
+@contextmanager
+def stopped(*names: str) -> Iterator[None]:
+    """Daemons are away for the block, and are then started again as they were, in this order.
+
+    A run that dies inside leaves a cluster that lacks them: the next start of the cluster begins afresh.
+    """
+    commands = {name: _command(name) for name in names}
+    stop(names, patience=1)
+    try:
+        yield
+    finally:
+        for name, command in commands.items():
+            start(name, *command)
+
+
 def wait_for(what: str, ready: Callable[[], bool], daemon: str, timeout: float) -> None:
     """Waits until `ready` says so; fails at once when the daemon that has to make it so is gone."""
     deadline = time.monotonic() + timeout
@@ -83,16 +98,21 @@ def of_container(container: str) -> list[int]:
 
 
 def kill_leftovers() -> None:
-    """Kills what a run that died left behind: our daemons and shims, and every process of the cluster's pods."""
+    """Kills what a run that died left behind."""
+    kill_below(paths.CLUSTER, paths.NODES)
+    shutil.rmtree(PIDS, ignore_errors=True)
+
+
+def kill_below(*folders: Path) -> None:
+    """Kills the daemons and shims that work in these folders, and the processes of all pods whose files are there."""
     deadline = time.monotonic() + 10
-    while left := [pid for pid in _all_processes() if _is_daemon(pid) or _is_in_pod(pid)]:
+    while left := [pid for pid in _all_processes() if _is_daemon(pid, folders) or _is_in_pod(pid, folders)]:
         if time.monotonic() > deadline:
-            raise ClusterError(f"These processes of a former run don't die: {left}")
+            raise ClusterError(f"These processes of the cluster don't die: {left}")
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
-    shutil.rmtree(PIDS, ignore_errors=True)
 
 
 def remove_cgroups(containers: Iterable[str]) -> None:
@@ -128,6 +148,15 @@ def _pid(name: str) -> int | None:
     return int(pid) if _start_time(int(pid)) == started else None
 
 
+def _command(name: str) -> list[str]:
+    """The program of a daemon that runs, and its arguments."""
+    pid = _pid(name)
+    if pid is None:
+        raise ClusterError(f"{name} does not run. `make cluster` starts the cluster.")
+    program, *arguments = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    return [Path(program).name, *arguments]
+
+
 def _start_time(pid: int) -> str | None:
     """The kernel's start time of a process; None if there is none, or only its zombie."""
     try:
@@ -143,7 +172,7 @@ def _all_processes() -> list[int]:
     return [pid for pid in pids if _start_time(pid) is not None]
 
 
-def _is_daemon(pid: int) -> bool:
+def _is_daemon(pid: int, folders: Iterable[Path]) -> bool:
     """Whether it runs one of our programs on our folders. A person's kubectl or helm doesn't count."""
     entry = Path(f"/proc/{pid}")
     try:
@@ -153,7 +182,7 @@ def _is_daemon(pid: int) -> bool:
         return False
     if program != paths.BIN or Path(words[0]).name in ("kubectl", "helm", "ctr", "fortio"):
         return False
-    return any(str(folder) in word for word in words for folder in (paths.CLUSTER, paths.NODES))
+    return any(f"{folder}/" in f"{word}/" for word in words for folder in folders)
 
 
 def _is_first_of(pid: int, container: str) -> bool:
@@ -166,10 +195,11 @@ def _is_first_of(pid: int, container: str) -> bool:
     return container in cgroup and numbers[-1] == "1"
 
 
-def _is_in_pod(pid: int) -> bool:
+def _is_in_pod(pid: int, folders: Iterable[Path]) -> bool:
     """Whether its root is a container's of ours: once its shim is killed, nothing else tells whose process it is."""
     try:
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:
         return False
-    return any(line.split()[4] == "/" and f"upperdir={paths.NODES}/" in line for line in mounts)
+    roots = [line for line in mounts if line.split()[4] == "/"]
+    return any(f"upperdir={folder}/" in root for root in roots for folder in folders)

@@ -8,12 +8,20 @@ from tests import install
 from tests.estate import Estate, wait
 
 
-@pytest.fixture(scope="session", autouse=True)
-def operator() -> Iterator[None]:
-    install.install()
-    yield
-    wait("every server is gone", install.no_servers, 180)  # only the operator can let them go
-    install.uninstall()
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if _runs(session):
+        install.install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _runs(session):
+        wait("every server is gone", install.no_servers, 180)  # only the operator can let them go
+        install.uninstall()
+
+
+def _runs(session: pytest.Session) -> bool:
+    """Whether this process runs the tests, or has others run them: one installs the operator for all."""
+    return not hasattr(session.config, "workerinput") and not session.config.option.collectonly
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,11 @@ SERVERS = ("shop-0", "shop-1", "shop-2")
 OWN = "deployments,jobs,pods,leases,roles,rolebindings,networkpolicies"
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _standard_install(operator: None) -> Iterator[None]:  # noqa: ARG001
+def _standard_install() -> Iterator[None]:
     yield
     install.install()
 

@@ -38,6 +38,20 @@ def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> Non
     assert all(shop.status(name)["lastDrain"]["outcome"] == "Drained" for name in pods)
 
 
+def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Load) -> None:
+    pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
+    with Watcher(lambda: len(shop.endpoints())) as serving:
+        shop.group("shop", version=1, max_unavailable=0, max_surge=1)
+        wait("there is one more", lambda: shop.state("shop-3") == "Running", 60)
+        shop.wait_ready("shop", timeout=240)
+    finish(load)
+    assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
+    assert min(serving.seen) == 3
+    wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 60)
+    shop.group("shop", version=1)
+
+
+@pytest.mark.alone
 def test_a_restart_rolls_and_survives_the_death_of_the_operator(shop: Estate, load: Load) -> None:
     pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
     with Watcher(lambda: len(shop.endpoints())) as serving:
@@ -57,10 +71,10 @@ def test_a_restart_rolls_and_survives_the_death_of_the_operator(shop: Estate, lo
 
 def test_a_template_put_back_in_mid_roll_leaves_the_rest_alone(shop: Estate, load: Load) -> None:
     untouched = shop.pod_uid("shop-0")
-    shop.group("shop", version=1)
+    shop.group("shop", version=2)
     wait("the first server drains", lambda: _in_state(shop, "PreSuspend"), 30)
     drained = shop.pod_uid("shop-2")
-    shop.group("shop", version=2)
+    shop.group("shop", version=1)
     shop.wait_ready("shop")
     finish(load)
     assert (shop.pod_uid("shop-0"), shop.pod_uid("shop-2")) == (untouched, drained)
@@ -88,6 +102,7 @@ def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
     finish(load)
 
 
+@pytest.mark.alone
 def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_requests(shop: Estate, load: Load) -> None:
     """What the order of the drain is there for. If this loses nothing, the other tests prove nothing."""
     install.scale(0)

@@ -154,6 +154,7 @@ def test_force_ends_a_drain(solo: Estate) -> None:
     wait("there is nothing to force", lambda: "NothingToDo" in dict(solo.events("one")), 10)
 
 
+@pytest.mark.alone
 def test_a_drain_goes_on_where_it_was_when_the_operator_is_killed(solo: Estate) -> None:
     solo.server("one", preSuspendSeconds=0)
     solo.wait_state("one", "Running")

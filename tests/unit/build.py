@@ -1,10 +1,11 @@
 """Builders with sensible defaults: a server that serves, its pod, what it says, and one look at all of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, Member
+from quiesce.decide.group import GroupObservation
+from quiesce.decide.members import Member
 from quiesce.decide.observation import Notes, Observation
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
@@ -30,6 +31,7 @@ from quiesce.model.resources import (
     AppServerSpec,
     AppServerStatus,
     Drain,
+    GroupService,
     RollingUpdate,
     Scope,
     SecretRef,
@@ -88,7 +90,7 @@ def server(
             managed_fields=(ManagedFields(by, fields),) if by else (),
         ),
         spec=spec(**changes),
-        status=status or AppServerStatus(state="Running", served_container_id=CONTAINER),
+        status=status or AppServerStatus(state="Running"),
     )
 
 
@@ -100,6 +102,7 @@ def pod(
     ready: bool | None = None,
     unready_for: Seconds | None = None,
     container: str | None = CONTAINER,
+    served: str = CONTAINER,
     up_for: Seconds = 3600,
     created_at: Seconds = NOW - 3600,
     of: dict[str, Any] | None = None,
@@ -113,7 +116,11 @@ def pod(
     phase: str = "Running",
     owner_uid: str = "",
 ) -> Pod:
-    """The pod of template `of`. `container` None: it does not run; `leaving_for`: since when it is being deleted."""
+    """The pod of template `of`.
+
+    `container` None: it does not run; `served`: the one whose gate was opened, if any; `leaving_for`: since when the
+    pod is being deleted.
+    """
     running = ContainerState(running=Running(moment(NOW - up_for)))
     is_ready = unready_for is None and (gate if ready is None else ready)
     since = None if unready_for is None else moment(NOW - unready_for)
@@ -127,7 +134,12 @@ def pod(
             creation_timestamp=moment(created_at),
             deletion_timestamp=None if leaving_for is None else moment(NOW - leaving_for + grace),
             deletion_grace_period_seconds=None if leaving_for is None else grace,
-            annotations={names.TEMPLATE_HASH: hash_, names.HOLD_SECONDS: str(HOLD)},
+            annotations={
+                names.TEMPLATE_HASH: hash_,
+                names.HOLD_SECONDS: str(HOLD),
+                names.ADMIN_PORT: "management",
+                **({names.SERVED_CONTAINER: served} if served else {}),
+            },
             owner_references=(OwnerReference("AppServer", name, owner_uid or f"uid-{name}", controller=True),),
         ),
         spec=PodSpec((Container("wildfly", (ContainerPort(9990, "management"),)),)),
@@ -165,8 +177,8 @@ def drain(
     return Drain(scope, moment(since), container, suspending_since=began, forced=forced, drained=drained)
 
 
-def status(state: Any, suspend: Drain | None = None, *, served: str = CONTAINER, **changes: Any) -> AppServerStatus:
-    return AppServerStatus(state=state, suspend=suspend, served_container_id=served, **changes)
+def status(state: Any, suspend: Drain | None = None, **changes: Any) -> AppServerStatus:
+    return AppServerStatus(state=state, suspend=suspend, **changes)
 
 
 def look(
@@ -204,9 +216,12 @@ def group(
     annotations: dict[str, str] | None = None,
     status: ServerGroupStatus | None = None,
     max_unavailable: int | str = 1,
+    max_surge: int | str = 0,
     desired_state: Any = "Running",
     deleted: bool = False,
     metadata: ServerTemplateMetadata | None = None,
+    budget: Literal["Managed", "None"] = "None",
+    service: GroupService | None = None,
     **changes: Any,
 ) -> ServerGroup:
     """`changes` go to the spec of its servers."""
@@ -223,7 +238,9 @@ def group(
             template=ServerTemplate(spec(**changes), metadata or ServerTemplateMetadata()),
             replicas=replicas,
             desired_state=desired_state,
-            strategy=Strategy(rolling_update=RollingUpdate(max_unavailable)),
+            strategy=Strategy(rolling_update=RollingUpdate(max_unavailable, max_surge)),
+            pod_disruption_budget=budget,
+            service=service,
         ),
         status=status or ServerGroupStatus(),
     )

@@ -8,14 +8,15 @@ import msgspec
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Condition, EndpointSlice, Pod, Service
+from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
-from quiesce.model.times import moment
+from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, report
 
 Key = tuple[str, str]
-T = TypeVar("T", AppServer, ServerGroup, Pod)
+T = TypeVar("T", AppServer, ServerGroup, Pod, Service | Budget)
 replace = msgspec.structs.replace
 
 
@@ -26,28 +27,28 @@ class FakeCluster:
         self.asked: list[str] = []
         self.notes: list[str] = []  # reasons of Events
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
+        self.nodes: dict[str, Node] = {}
         self.refuse: Callable[[str, str], None] = lambda _request, _name: None
-        self.alter: Callable[[AppServer], AppServer] = lambda applied: applied
+        self.alter: Callable[[Any], Any] = lambda applied: applied
         self._servers: dict[Key, AppServer] = {}
         self._groups: dict[Key, ServerGroup] = {}
         self._pods: dict[Key, Pod] = {}
         self._services: dict[Key, Service] = {}
+        self._budgets: dict[Key, Budget] = {}
         self._versions = itertools.count(100)
         for thing in things:
             self.put(thing)
 
     def put(self, thing: Any) -> None:
-        kinds: dict[type, dict[Key, Any]] = {
-            AppServer: self._servers,
-            ServerGroup: self._groups,
-            Pod: self._pods,
-            Service: self._services,
-        }
-        kinds[type(thing)][thing.metadata.namespace, thing.metadata.name] = self._newer(thing)
+        self._of(type(thing))[_key(thing)] = self._newer(thing)
 
     def take(self, namespace: str, name: str) -> None:
         """A pod is gone."""
         del self._pods[namespace, name]
+
+    def latest(self, thing: T) -> T:
+        known: T = self._of(type(thing))[_key(thing)]
+        return known
 
     def count(self, request: str) -> int:
         return self.asked.count(request)
@@ -78,6 +79,13 @@ class FakeCluster:
         self._ask("service", name)
         return self._services.get((namespace, name))
 
+    async def budget(self, namespace: str, name: str) -> Budget | None:
+        return self._budgets.get((namespace, name))
+
+    async def node(self, name: str) -> Node | None:
+        self._ask("node", name)
+        return self.nodes.get(name)
+
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         self._ask("secret", f"{namespace}/{name}")
         return self.secrets.get(name)
@@ -90,12 +98,16 @@ class FakeCluster:
             self.put(made)
         return made
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
-        self._ask("set_gate", f"{is_open} {reason}")
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
+        self._ask("set_gate", f"{gate.open} {gate.reason}")
         since = moment(now)
         conditions = tuple(c for c in pod.status.conditions if c.type != names.GATE)
-        gate = Condition(names.GATE, str(is_open), reason, last_transition_time=since)
-        return self._put(replace(pod, status=replace(pod.status, conditions=(*conditions, gate))))
+        condition = Condition(names.GATE, str(gate.open), gate.reason, last_transition_time=since)
+        served = {names.SERVED_CONTAINER: gate.served_container} if gate.served_container else {}
+        metadata = replace(pod.metadata, annotations={**pod.metadata.annotations, **served})
+        return self._put(
+            replace(pod, metadata=metadata, status=replace(pod.status, conditions=(*conditions, condition)))
+        )
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         self._ask("delete_pod", pod.metadata.name)
@@ -108,11 +120,25 @@ class FakeCluster:
         self._ask("apply_server", own["name"])
         known = self._servers.get((own["namespace"], own["name"]))
         made = msgspec.convert({**manifest, "metadata": {"uid": f"uid-{own['name']}", **own}}, AppServer)
-        return self._put(self.alter(replace(made, status=known.status) if known else made))
+        applied: AppServer = self.alter(replace(made, status=known.status) if known else made)
+        return self._put(applied)
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         self._ask("delete_server", f"{namespace}/{name} {uid}")
         del self._servers[namespace, name]
+
+    async def apply_object(self, manifest: dict[str, Any]) -> Kept:
+        self._ask("apply_object", f"{manifest['kind']} {manifest['metadata']['name']}")
+        kind: type[Kept] = Service if manifest["kind"] == "Service" else Budget
+        made = msgspec.convert(
+            {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{manifest['kind']}"}}, kind
+        )
+        applied: Kept = self.alter(made)
+        return self._put(applied)
+
+    async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self._ask("delete_object", f"{kind} {name} {uid}")
+        del (self._services if kind == "Service" else self._budgets)[namespace, name]
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         self._ask("set_finalizers", ",".join(finalizers))
@@ -144,9 +170,18 @@ class FakeCluster:
 
     def _put(self, thing: T) -> T:
         self.put(thing)
-        kind: Any = {AppServer: self._servers, ServerGroup: self._groups, Pod: self._pods}[type(thing)]
-        put: T = kind[_key(thing)]
+        put: T = self._of(type(thing))[_key(thing)]
         return put
+
+    def _of(self, kind: type) -> dict[Key, Any]:
+        kinds: dict[type, dict[Key, Any]] = {
+            AppServer: self._servers,
+            ServerGroup: self._groups,
+            Pod: self._pods,
+            Service: self._services,
+            Budget: self._budgets,
+        }
+        return kinds[kind]
 
 
 class FakeWildFly:

@@ -10,12 +10,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, Member, decide_group
-from quiesce.decide.observation import STOP_RESERVE_SECONDS, Notes, Observation, Refusal
+from quiesce.decide.budget import max_unavailable
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
+from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
-from quiesce.decide.status import group_status, server_status, worth_writing
+from quiesce.decide.status import group_due, group_status, to_tell
 from quiesce.model import names, plan
 from quiesce.model.objects import (
     Condition,
@@ -32,7 +34,7 @@ from quiesce.model.objects import (
     Running,
     Waiting,
 )
-from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
+from quiesce.model.resources import AppServer, AppServerSpec, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report, SuspendState
 from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, group, template
@@ -57,6 +59,7 @@ class Process:
     suspend_state: SuspendState = "RUNNING"
     shed: bool = False
     active: int = 0
+    was_routed: bool = False  # an EndpointSlice had it as ready
 
     def runs(self, now: Seconds) -> bool:
         return now >= self.started_at + BOOT_SECONDS
@@ -128,6 +131,8 @@ class Simulation:
     broken_admin: bool = False
     log: list[str] = field(default_factory=list)
     writes: int = 0
+    cut: set[str] = field(default_factory=set)  # containers that ended with active requests
+    _group_written_at: Seconds = 0
     _numbers: Any = field(default_factory=itertools.count)
 
     @classmethod
@@ -147,21 +152,24 @@ class Simulation:
         o = self._observe(server)
         decision = decide(o)
         self.notes[name] = o.notes
-        after = server_status(o, decision)
-        if worth_writing(server.status, after):
+        status, untold = to_tell(o, decision)
+        self.notes[name] = replace(o.notes, untold=untold)
+        if status:
             self._check_record(o, server, decision)
+            self._check_account(o, server, status)
             self.writes += 1
             self.log.append(f"{self._at()} {name}: {decision.state} {decision.reason}")
-            server = replace(server, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
+            server = replace(server, status=msgspec.convert(msgspec.to_builtins(status), type(status)))
             self.servers[name] = server
         if crash:
             self.lose_notes()
             return 0
         if decision.act is None:
-            return decision.wake
+            wakes = (decision.wake, untold.due - self.now if untold else None)
+            return min((wake for wake in wakes if wake is not None), default=None)
         if not isinstance(decision.act, plan.CheckTemplate):
             self.log.append(f"{self._at()} {name}: {type(decision.act).__name__}")
-        self._check_act(replace(o, server=server), decision.act)
+        self._check_act(replace(o, server=replace(server, status=untold.status) if untold else server), decision.act)
         refusal = self._refused(o, decision.act) if self._act_on_server(server, decision.act) else None
         if name in self.notes:
             acted = None if refusal else decision.act
@@ -177,8 +185,11 @@ class Simulation:
         o = GroupObservation(self.now, self.group, tuple(members))
         decision = decide_group(o)
         after = group_status(o, decision)
-        if after != self.group.status:
+        due = group_due(self.group.status, after, self._group_written_at)
+        is_told = not decision.acts or decision.restart_requested_at is not None
+        if is_told and due is not None and due <= self.now:
             self.writes += 1
+            self._group_written_at, due = self.now, None
             self.group = replace(self.group, status=msgspec.convert(msgspec.to_builtins(after), type(after)))
         if crash:
             self.lose_notes()
@@ -193,7 +204,7 @@ class Simulation:
                     self._apply(manifest)
                 case plan.DeleteServer(name, _):
                     self.delete_server(name)
-        return 0 if decision.acts else None
+        return 0 if decision.acts else None if due is None else due - self.now
 
     def lose_notes(self) -> None:
         """The operator is restarted."""
@@ -202,7 +213,11 @@ class Simulation:
     # The cluster: what happens by itself.
 
     def endpoints_controller(self) -> None:
-        self.endpoints = {p.uid for p in self.pods.values() if p.ready and p.deleted_at is None}
+        routed = [pod for pod in self.pods.values() if pod.ready and pod.deleted_at is None]
+        self.endpoints = {pod.uid for pod in routed}
+        for pod in routed:
+            if pod.process:
+                pod.process.was_routed = True
 
     def kubelet(self, name: str) -> None:
         pod = self.pods.get(name)
@@ -212,6 +227,7 @@ class Simulation:
         if pod.deleted_at is not None:
             ends = pod.hold_ends
             if process is None or (ends is not None and self.now >= ends):
+                self._end(pod)
                 del self.pods[name]
                 return
         elif process is None:
@@ -239,7 +255,7 @@ class Simulation:
         pod = self.pods.get(name)
         if pod:
             pod.shed_survives = shed_survives and pod.process is not None and pod.process.shed
-            pod.process = None
+            self._end(pod)
             self._set_ready(pod, is_ready=False)
 
     # Users.
@@ -341,12 +357,21 @@ class Simulation:
         in_reach = pod.uid in self.endpoints or (pod.gate and pod.deleted_at is None)
         forced = drain is not None and drain.forced
         hold_ends = pod.hold_ends
-        out_of_time = hold_ends is not None and self.now >= hold_ends - STOP_RESERVE_SECONDS
+        reserve = 0.0 if hold_ends is None or pod.deleted_at is None else min(5.0, (hold_ends - pod.deleted_at) / 2)
+        out_of_time = hold_ends is not None and self.now >= hold_ends - reserve
         match act:
             case plan.SuspendServer() if in_reach and not forced and not out_of_time:
                 self._break(f"{pod.name} is suspended while clients can come to it")
+            case plan.SuspendServer() | plan.StopServer() if (
+                pod.process and pod.process.was_routed and not o.was_reached
+            ):
+                self._break(f"{pod.name} has served, and is treated as if it had not")
             case plan.StopServer() if pod.deleted_at is None:
                 self._break(f"{pod.name} is stopped, and the kubelet will restart it")
+            case plan.StopServer() if (
+                pod.process and pod.process.active and self.servers[pod.name].status.state != "Stopping"
+            ):
+                self._break(f"{pod.name} is stopped with {pod.process.active} active requests, and nobody was told")
             case plan.StopServer() if pod.uid in self.endpoints and not forced and not out_of_time:
                 self._break(f"{pod.name} is stopped while clients can come to it")
             case plan.DeletePod(grace) if grace is not None and o.has_served and not forced:
@@ -374,7 +399,7 @@ class Simulation:
         }
         up = {name for name in self.servers if self._is_up(name)}
         gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
-        floor = self.group.spec.replicas - 1
+        floor = self.group.spec.replicas - max_unavailable(self.group)
         if gone and len(up - gone) < floor:
             self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
 
@@ -386,7 +411,6 @@ class Simulation:
             and pod.deleted_at is None
             and pod.gate
             and pod.ready
-            and int(name.rsplit("-", 1)[1]) < self.group.spec.replicas
             and server.metadata.deletion_timestamp is None
             and server.status.state == "Running"
             and names.RESTART not in server.metadata.annotations
@@ -407,6 +431,13 @@ class Simulation:
         back_in_service = pod is not None and pod.holds(names.GATE) and not o.leaving
         if new.suspending_since != old.suspending_since and not back_in_service:
             self._break(f"the clock of {before.metadata.name}'s drain was started again")
+
+    def _check_account(self, o: Observation, before: AppServer, after: AppServerStatus) -> None:
+        """What is told of a drain is so, whatever the operator has seen of it."""
+        drain, told = o.server.status.suspend, after.last_drain
+        is_new = told is not None and told.outcome == "Drained" and told != before.status.last_drain
+        if is_new and drain and drain.container_id in self.cut:
+            self._break(f"{before.metadata.name} is told as drained, and its requests were cut")
 
     def _break(self, message: str) -> None:
         raise BrokenError(f"{message}\n" + "\n".join(self.log[-40:]))
@@ -457,8 +488,10 @@ class Simulation:
                     self._create_pod(manifest)
             case _ if pod is None:
                 self._break(f"{act} without a pod")
-            case plan.SetGate(is_open):
+            case plan.SetGate(is_open, _, served):
                 pod.gate = is_open
+                if served:
+                    pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: served}
             case plan.DeletePod(grace):
                 self.delete_pod(name, grace)
             case _:
@@ -485,8 +518,13 @@ class Simulation:
             case plan.ResumeServer():
                 process.suspend_state = "RUNNING"
             case plan.StopServer():
-                pod.process = None
+                self._end(pod)
         return False
+
+    def _end(self, pod: RunningPod) -> None:
+        if pod.process and pod.process.active:
+            self.cut.add(pod.process.container_id)
+        pod.process = None
 
     def _set_ready(self, pod: RunningPod, *, is_ready: bool) -> None:
         if pod.ready != is_ready:

@@ -7,11 +7,12 @@ import pytest
 from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.server import decide
 from quiesce.model import names
+from quiesce.model.objects import Pod
 from quiesce.model.plan import Act, DeletePod, SetGate, Shed, StopServer, SuspendServer
 from quiesce.model.resources import Drain
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
-from tests.unit.build import NOW, drain, look, pod, report, server, status
+from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status
 
 WITHDRAWN = pod(gate=False)
 UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
@@ -45,7 +46,11 @@ def shed(active: int | None = 3) -> Report:
 @pytest.mark.parametrize(
     ("observation", "step"),
     [
-        pytest.param(look(suspend()), ("PreSuspend", SetGate(open=False, reason="Server")), id="first the gate closes"),
+        pytest.param(
+            look(suspend()),
+            ("PreSuspend", SetGate(open=False, reason="Server", served_container=CONTAINER)),
+            id="first the gate closes",
+        ),
         pytest.param(
             look(pre_suspend(), WITHDRAWN, routes=("shop",)),
             ("PreSuspend", None),
@@ -198,7 +203,7 @@ def stopped(seconds_in: Seconds, *, forced: bool = False) -> Any:
                 report(active=1),
             ),
             "PreSuspend",
-            SetGate(open=False, reason="Stop"),
+            SetGate(open=False, reason="Stop", served_container=CONTAINER),
             None,
             id="force still closes the gate first",
         ),
@@ -263,23 +268,23 @@ def test_services_that_cant_confirm_are_named_and_not_waited_for() -> None:
     ("one", "at", "act"),
     [
         pytest.param(
-            server(annotations={names.SUSPEND: "true"}, status=status("Starting", served="")),
-            pod(gate=False),
+            server(annotations={names.SUSPEND: "true"}, status=status("Starting")),
+            pod(gate=False, served=""),
             None,
             id="to stay suspended: its clock starts at once",
         ),
         pytest.param(
             server(
                 annotations={names.SUSPEND: "true"},
-                status=status("Suspending", drain(suspending_since=NOW), served=""),
+                status=status("Suspending", drain(suspending_since=NOW)),
             ),
-            pod(gate=False),
+            pod(gate=False, served=""),
             SuspendServer(),
             id="and it is suspended at once",
         ),
         pytest.param(
-            server(desired_state="Stopped", status=status("Starting", served="")),
-            pod(gate=False),
+            server(desired_state="Stopped", status=status("Starting")),
+            pod(gate=False, served=""),
             DeletePod(),
             id="to stop: its pod is deleted at once",
         ),
@@ -475,10 +480,8 @@ def test_a_shed_that_was_missed_is_made_up_for(observation: Observation, act: Ac
 
 
 def test_a_server_that_never_served_is_suspended_without_a_shed() -> None:
-    one = server(
-        annotations={names.SUSPEND: "true"}, status=status("Suspending", drain(suspending_since=NOW), served="")
-    )
-    assert decide(look(one, WITHDRAWN, report(active=3))).act == SuspendServer()
+    one = server(annotations={names.SUSPEND: "true"}, status=status("Suspending", drain(suspending_since=NOW)))
+    assert decide(look(one, pod(gate=False, served=""), report(active=3))).act == SuspendServer()
 
 
 def test_the_message_says_that_connections_are_not_told_to_close() -> None:
@@ -491,19 +494,22 @@ UNREACHABLE = AdminFailure("Unreachable", "no answer within 5 s")
 
 
 @pytest.mark.parametrize(
-    ("drained", "admin", "state", "stalled"),
+    ("drained", "admin", "silent_for", "state", "stalled"),
     [
-        pytest.param(True, UNREACHABLE, "Suspended", "AdminUnreachable", id="one look fails: it stays Suspended"),
-        pytest.param(True, report("SUSPENDED"), "Suspended", "", id="the next tells"),
-        pytest.param(True, report("SUSPENDING", active=1), "Suspending", "DrainTimedOut", id="what it says counts"),
-        pytest.param(False, UNREACHABLE, "Suspending", "AdminUnreachable", id="before the drain was over it is not"),
+        pytest.param(True, UNREACHABLE, 9, "Suspended", "", id="an answer that is missed changes nothing"),
+        pytest.param(True, UNREACHABLE, 10, "Suspended", "AdminUnreachable", id="10 s of silence are told"),
+        pytest.param(True, UNAUTHORIZED, 0, "Suspended", "AdminUnauthorized", id="a refusal is told at once"),
+        pytest.param(True, report("SUSPENDED"), 0, "Suspended", "", id="the next answer tells"),
+        pytest.param(True, report("SUSPENDING", active=1), 0, "Suspending", "DrainTimedOut", id="what it says counts"),
+        pytest.param(False, UNREACHABLE, 9, "Suspending", "", id="before the drain was over it is not Suspended"),
+        pytest.param(False, UNREACHABLE, 10, "Suspending", "AdminUnreachable", id="nor when it is silent"),
     ],
 )
 def test_a_suspended_server_that_gives_no_answer(
-    drained: bool, admin: Report | AdminFailure, state: str, stalled: str
+    drained: bool, admin: Report | AdminFailure, silent_for: Seconds, state: str, stalled: str
 ) -> None:
     one = suspend("60", "Suspended", drain(since=NOW - 90, suspending_since=NOW - 80, drained=drained))
-    plan = decide(look(one, WITHDRAWN, admin))
+    plan = decide(look(one, WITHDRAWN, admin, notes=Notes(silent_since=NOW - silent_for)))
     assert (plan.state, plan.act, plan.stalled) == (state, None, stalled)
     assert plan.drain is not None
     assert plan.drain.drained == drained or isinstance(admin, Report)
@@ -513,3 +519,39 @@ def test_the_end_of_a_drain_is_accounted_once() -> None:
     one = suspend("60", "Suspended", drain(since=NOW - 90, suspending_since=NOW - 80, drained=True))
     plan = decide(look(one, WITHDRAWN, report("SUSPENDED")))
     assert (plan.state, plan.finished) == ("Suspended", None)
+
+
+@pytest.mark.parametrize(
+    ("at", "served"),
+    [
+        pytest.param(pod(), CONTAINER, id="one that the operator let clients in to"),
+        pytest.param(pod(served=""), CONTAINER, id="one that somebody else let clients in to"),
+        pytest.param(
+            pod(container="containerd://2"), "containerd://2", id="one that came into an open gate, and is ready"
+        ),
+        pytest.param(
+            pod(container="containerd://2", ready=False),
+            "",
+            id="not one that came into an open gate and was never ready",
+        ),
+    ],
+)
+def test_the_gate_that_closes_says_whose_it_was(at: Pod, served: str) -> None:
+    closing = decide(look(suspend(), at)).act
+    assert closing == SetGate(open=False, reason="Server", served_container=served)
+
+
+@pytest.mark.parametrize(
+    ("at", "step"),
+    [
+        pytest.param(pod(served="", leaving_for=1), ("PreSuspend", Shed()), id="open: clients may be there"),
+        pytest.param(
+            pod(container="containerd://2", ready=False, leaving_for=1),
+            ("Suspending", None),
+            id="open from before a restart in place: nobody was let in",
+        ),
+    ],
+)
+def test_a_pod_that_leaves_with_a_gate_that_nobody_wrote_down(at: Pod, step: Step) -> None:
+    plan = decide(look(leave("Running"), at))
+    assert (plan.state, plan.act) == step

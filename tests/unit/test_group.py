@@ -7,7 +7,9 @@ import msgspec
 import pytest
 import yaml
 
-from quiesce.decide.group import GroupObservation, Member, decide_group, max_unavailable
+from quiesce.decide.budget import max_surge, max_unavailable
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition
@@ -45,8 +47,8 @@ def serving(of: ServerGroup, *ordinals: int, **changes: Any) -> list[Member]:
 
 
 def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
-    at = pod(f"shop-{ordinal}", gate=False, ready=False)
-    return member(ordinal, of, at, status=status("Starting", served=""), **changes)
+    at = pod(f"shop-{ordinal}", gate=False, ready=False, served="")
+    return member(ordinal, of, at, status=status("Starting"), **changes)
 
 
 def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
@@ -57,6 +59,11 @@ def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
 
 def rolled(of: ServerGroup, ordinal: int) -> Member:
     return member(ordinal, of, pod(f"shop-{ordinal}", of=NEW), template=NEW)
+
+
+def booting_new(of: ServerGroup, ordinal: int) -> Member:
+    at = pod(f"shop-{ordinal}", of=NEW, gate=False, ready=False, served="")
+    return member(ordinal, of, at, template=NEW, status=status("Starting"))
 
 
 def given(of: ServerGroup, ordinal: int) -> Member:
@@ -230,7 +237,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             look_at_group(
                 group(2),
                 *serving(OLD, 0, 1),
-                member(2, OLD, None, desired_state="Stopped", status=status("Stopped", served="")),
+                member(2, OLD, None, desired_state="Stopped", status=status("Stopped")),
             ),
             ["delete shop-2 uid-shop-2"],
             id="and deletes then",
@@ -323,8 +330,46 @@ def test_the_budget(replicas: int, value: int | str, count: int) -> None:
     assert max_unavailable(group(replicas, max_unavailable=value)) == count
 
 
+@pytest.mark.parametrize(("replicas", "value", "count"), [(3, 0, 0), (3, 2, 2), (3, "1%", 1), (10, "25%", 3)])
+def test_the_surge(replicas: int, value: int | str, count: int) -> None:
+    assert max_surge(group(replicas, max_surge=value)) == count
+
+
+SURGE = group(3, template=NEW, max_unavailable=0, max_surge=1)
+
+
+@pytest.mark.parametrize(
+    ("members", "acts"),
+    [
+        pytest.param(serving(SURGE, 0, 1, 2, template=template()), ["shop-3 2"], id="first there is one more"),
+        pytest.param(
+            [*serving(SURGE, 0, 1, 2, template=template()), booting_new(SURGE, 3)], [], id="which has to serve first"
+        ),
+        pytest.param(
+            [*serving(SURGE, 0, 1, 2, template=template()), rolled(SURGE, 3)], ["shop-2 2"], id="then one may go"
+        ),
+        pytest.param(
+            [booting_new(SURGE, 0), *(rolled(SURGE, n) for n in (1, 2, 3))], [], id="it stays until the last serves"
+        ),
+        pytest.param([rolled(SURGE, n) for n in range(4)], ["shop-3 2 Stopped"], id="and then it goes"),
+        pytest.param([rolled(SURGE, n) for n in range(3)], [], id="no surge without a roll"),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in (0, 1)), booting_new(SURGE, 2)], [], id="nor for a server that is not ready"
+        ),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in range(3)), booting(SURGE, 3, template=template())],
+            ["shop-3 1 Stopped"],
+            id="a roll that was withdrawn",
+        ),
+        pytest.param([rolled(SURGE, 0)], ["shop-1 2", "shop-2 2"], id="nor for a scale-up"),
+    ],
+)
+def test_a_surge_comes_first_and_goes_last(members: list[Member], acts: list[str]) -> None:
+    assert told(decide_group(look_at_group(SURGE, *members)).acts) == acts
+
+
 def test_what_a_group_counts_and_waits_for() -> None:
-    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
     plan = decide_group(
         look_at_group(
             group(4),

@@ -8,7 +8,8 @@ import pytest
 from quiesce.cluster.world import World
 from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
 from quiesce.model import names
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.objects import Metadata, Service
+from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
 from tests.unit.build import NOW, group, member, pod, server, template
 from tests.unit.fake import FakeCluster, refusing
@@ -154,3 +155,72 @@ async def test_a_group_looks_again_when_an_unready_server_comes_to_be_out() -> N
     wake = await Loop(FakeCluster(*things), *things).turn()
     assert wake is not None
     assert wake <= 25
+
+
+async def test_the_budget_is_made_once_and_put_back_when_it_is_gone() -> None:
+    shop = group(0, budget="Managed")
+    cluster = FakeCluster(shop)
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    await loop.turn()
+    assert cluster.count("apply_object") == 1
+    loop.world.forget_kept(loop.world.budgets[KEY])
+    await loop.turn()
+    assert cluster.count("apply_object") == 2
+    loop.see(replace(cluster.latest(shop), spec=group(0).spec))
+    await loop.turn()
+    assert loop.world.budgets == {}
+    assert cluster.count("delete_object") == 1
+
+
+async def test_a_service_of_somebody_else_is_not_taken_over() -> None:
+    shop = group(1, service=GroupService(ports=({"port": 80},)))
+    cluster = FakeCluster(shop, Service(Metadata("shop", "shop", uid="theirs"), {"type": "ClusterIP"}))
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    await loop.turn()
+    theirs = await cluster.service(*KEY)
+    assert theirs
+    assert theirs.metadata.uid == "theirs"
+    assert await cluster.service("shop", "shop-headless")  # what can be made is
+    assert ("shop", "shop-0") in loop.world.servers
+    assert loop.stalled() == "Service shop: exists and is not this group's: delete it, or rename the group"
+
+
+@pytest.mark.parametrize("labels", [{}, {names.SERVER_GROUP: "shop"}])
+async def test_only_servers_that_nobody_owns_and_that_have_the_label_are_adopted(labels: dict[str, str]) -> None:
+    shop = group(1)
+    orphan = server("shop-0", labels=labels)
+    cluster = FakeCluster(shop, orphan, pod("shop-0"))
+    loop = Loop(cluster, shop, orphan, pod("shop-0"))
+    await loop.turn()
+    owner = loop.world.servers["shop", "shop-0"].metadata.owner
+    assert (owner.uid if owner else None) == ("uid-shop" if labels else None)
+
+
+async def test_progress_is_written_when_it_is_due() -> None:
+    things = estate(OLD, shop_2=1)
+    loop = Loop(FakeCluster(*things), *things)
+    await loop.turn()
+    loop.now += 4
+    loop.see(pod("shop-1", unready_for=1))
+    wake = await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (1, 2)
+    assert wake == 16
+    loop.now += 16
+    await loop.turn()
+    assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)
+
+
+async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later() -> None:
+    shop = group(0, service=GroupService(ports=({"port": 80},)))
+    cluster = FakeCluster(shop)
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    service = loop.world.services[KEY]
+    edited = replace(service, spec={**service.spec, "ports": [{"port": 80}, {"port": 81}]})
+    cluster.alter = lambda made: replace(made, spec=edited.spec) if made.metadata.name == "shop" else made
+    loop.world.see_kept(edited)
+    await loop.turn()
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.stalled().startswith("Service shop: somebody else has written into its spec")

@@ -68,11 +68,11 @@ class FakeAnswer:
 async def test_of_chosen_namespaces_each_is_listed_and_nothing_else() -> None:
     api = FakeApi()
     await KubeCluster(api, ["shop", "billing"]).everything()
-    assert len(api.asked) == 8
+    assert len(api.asked) == 12
     assert all("/namespaces/shop/" in path or "/namespaces/billing/" in path for path in api.asked)
     api.asked.clear()
     await KubeCluster(api, []).everything()
-    assert len(api.asked) == 4
+    assert len(api.asked) == 6
     assert not any("namespaces" in path for path in api.asked)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from quiesce.decide.podspec import BadTemplateError, build_pod, hold_seconds, template_hash
 from quiesce.model import names
-from tests.unit.build import server, template
+from quiesce.model.resources import GroupService
+from tests.unit.build import group, server, template
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +64,10 @@ def refused(change: str) -> dict[str, Any]:
     match change:
         case "own preStop":
             own["lifecycle"] = {"preStop": {"exec": {"command": ["true"]}}}
+        case "restartPolicy":
+            users["spec"]["restartPolicy"] = "OnFailure"
+        case "container's restartPolicy":
+            own["restartPolicy"] = "Never"
         case "no such port":
             own["ports"][1]["name"] = "admin"
         case "no ports":
@@ -77,7 +82,17 @@ def refused(change: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("users", "says"),
     [
-        pytest.param(refused("own preStop"), "container 'wildfly' has a preStop hook", id="a preStop hook of its own"),
+        pytest.param(
+            refused("own preStop"),
+            r"containers\[name=wildfly\].lifecycle.preStop: .*\(exec\) would run .* in a sidecar's preStop",
+            id="a preStop hook of its own",
+        ),
+        pytest.param(refused("restartPolicy"), "restartPolicy: 'OnFailure'", id="a pod that is not restarted"),
+        pytest.param(
+            refused("container's restartPolicy"),
+            r"containers\[name=wildfly\].restartPolicy: 'Never'",
+            id="a server that is not restarted",
+        ),
         pytest.param(refused("no such port"), r"'management'; there are \['admin', 'http'\]", id="another admin port"),
         pytest.param(refused("no ports"), "'management'", id="no ports"),
         pytest.param(refused("no containers"), "'management'", id="no containers"),
@@ -195,3 +210,77 @@ def test_null_is_as_good_as_absent(part: str, value: Any) -> None:
 def test_a_grace_period_of_none_at_all_is_kept() -> None:
     made = build_pod(server(template=template(terminationGracePeriodSeconds=0)))
     assert made["spec"]["terminationGracePeriodSeconds"] == 77
+
+
+def run(*command: str) -> dict[str, Any]:
+    return {"exec": {"command": list(command)}}
+
+
+@pytest.mark.parametrize(
+    ("hook", "hold"),
+    [
+        pytest.param({"sleep": {"seconds": 10}}, 77, id="a short sleep is within the hold"),
+        pytest.param({"sleep": {"seconds": 120}}, 120, id="a long one makes it longer"),
+        pytest.param(run("sleep", "120"), 120, id="the command"),
+        pytest.param(run("/bin/sleep", "2m"), 120, id="with a path and a unit"),
+        pytest.param(run("/usr/bin/sleep", "99.5s"), 100, id="with a fraction"),
+        pytest.param(run("sh", "-c", "sleep 120"), 120, id="in a shell"),
+        pytest.param(run("/bin/sh", "-c", "exec  /bin/sleep 120;"), 120, id="in place of a shell"),
+        pytest.param(run("/usr/bin/bash", "-c", " sleep 120 "), 120, id="in another shell"),
+        pytest.param(run("bash", "-ec", "sleep 120"), 120, id="in a shell with options"),
+    ],
+)
+def test_a_hook_that_only_waits_becomes_the_hold(hook: dict[str, Any], hold: int) -> None:
+    made = build_pod(server(template=written("lifecycle", {"preStop": hook})))
+    assert container(made)["lifecycle"]["preStop"] == run("sh", "-c", f"exec sleep {hold}")
+    assert made["metadata"]["annotations"][names.HOLD_SECONDS] == str(hold)
+    assert made["spec"]["terminationGracePeriodSeconds"] == hold + 30
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        pytest.param({"httpGet": {"path": "/stop", "port": 8080}}, id="a request"),
+        pytest.param(run("sh", "-c", "sleep 5 && /stop.sh"), id="a sleep and more"),
+        pytest.param(run("sh", "-c", "/stop.sh; sleep 5"), id="more and a sleep"),
+        pytest.param(run("sh", "-c", "sleep $WAIT"), id="a sleep of a length that is not known"),
+        pytest.param(run("sh", "-c", "sleep", "5"), id="a shell that sleeps for no time at all"),
+        pytest.param(run("sleep", "5", "6"), id="two sleeps"),
+        pytest.param(run("./sleep", "5"), id="another sleep"),
+        pytest.param({"tcpSocket": {"port": 1}}, id="a hook that Kubernetes takes no more"),
+    ],
+)
+def test_a_hook_that_does_more_is_refused(hook: dict[str, Any]) -> None:
+    with pytest.raises(BadTemplateError, match="sidecar"):
+        build_pod(server(template=written("lifecycle", {"preStop": hook})))
+
+
+def test_hooks_of_other_containers_are_kept() -> None:
+    users = template()
+    sidecar = {"name": "sidecar", "image": "log:1", "lifecycle": {"preStop": run("flush")}}
+    users["spec"]["containers"].append(sidecar)
+    assert build_pod(server(template=users))["spec"]["containers"][1] == sidecar
+
+
+@pytest.mark.parametrize(
+    ("users", "hostname", "subdomain"),
+    [
+        pytest.param({}, "shop-0", "shop-headless", id="named in the headless Service"),
+        pytest.param({"hostname": "one"}, "one", "shop-headless", id="with a name of its own"),
+        pytest.param({"subdomain": "peers"}, None, "peers", id="in a Service of its own"),
+    ],
+)
+def test_a_server_of_a_group_with_services_has_a_name_in_them(
+    users: dict[str, str], hostname: str | None, subdomain: str
+) -> None:
+    of = group(service=GroupService(ports=({"port": 80},)))
+    spec = build_pod(server(template=template(**users)), of)["spec"]
+    assert (spec.get("hostname"), spec.get("subdomain")) == (hostname, subdomain)
+    assert "hostname" not in build_pod(server(), group())["spec"]
+
+
+def test_a_pod_template_can_not_take_its_pod_out_of_the_group() -> None:
+    users = {**template(), "metadata": {"labels": {names.SERVER_GROUP: "other", "app": "other"}}}
+    one = server(template=users, labels={names.SERVER_GROUP: "shop", "app": "shop"})
+    labels = build_pod(one)["metadata"]["labels"]
+    assert (labels[names.SERVER_GROUP], labels["app"]) == ("shop", "other")

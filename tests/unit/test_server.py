@@ -2,13 +2,25 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.podspec import build_pod, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Waiting
+from quiesce.model.objects import (
+    Condition,
+    ContainerState,
+    ContainerStatus,
+    Metadata,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    ReadinessGate,
+    Taint,
+    Waiting,
+)
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -24,29 +36,33 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure
+from quiesce.model.times import moment
 from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
+
+replace = msgspec.structs.replace
 
 UNREACHABLE = AdminFailure("Unreachable", "connection refused")
 UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
-OPEN, CLOSE = SetGate(open=True, reason="ServerRuns"), SetGate(open=False, reason="ServerNotRunning")
+OPEN = SetGate(open=True, reason="ServerRuns", served_container=CONTAINER)
+CLOSE = SetGate(open=False, reason="ServerNotRunning")
 NEW = template("wildfly:2")
 CHECKED = Notes(checked_template=template_hash(NEW))
 
 
 def new(**changes: Any) -> AppServer:
     """One whose container has not served yet."""
-    return server(status=status("Starting", served=""), **changes)
+    return server(status=status("Starting"), **changes)
 
 
 def waiting(reason: str, message: str = "") -> Any:
-    return pod(gate=False, container=None, waiting=Waiting(reason, message), created_at=NOW - 119)
+    return pod(gate=False, container=None, served="", waiting=Waiting(reason, message), created_at=NOW - 119)
 
 
 def init(reason: str) -> ContainerStatus:
     return ContainerStatus("migrate", state=ContainerState(Waiting(reason)))
 
 
-BOOTS = pod(gate=False, container=CONTAINER, up_for=5)
+BOOTS = pod(gate=False, served="", up_for=5)
 UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes are available")
 
 
@@ -59,21 +75,25 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         pytest.param(look(new(), None), "Starting", CreatePod(build_pod(new())), "", id="no pod: it is created"),
         pytest.param(look(new(), waiting("ContainerCreating")), "Starting", None, "", id="its container is created"),
         pytest.param(
-            look(new(), pod(gate=False, container=None, created_at=NOW - 120)),
+            look(new(), pod(served="", gate=False, container=None, created_at=NOW - 120)),
             "Pending",
             None,
             "ContainerNotRunning",
             id="for 2 minutes; then somebody has to look",
         ),
         pytest.param(
-            look(new(), pod(gate=False, container=None, created_at=NOW - 1, init=(init("ImagePullBackOff"),))),
+            look(
+                new(), pod(served="", gate=False, container=None, created_at=NOW - 1, init=(init("ImagePullBackOff"),))
+            ),
             "Pending",
             None,
             "ImagePullBackOff",
             id="an init container's image can't be pulled",
         ),
         pytest.param(
-            look(new(), pod(gate=False, container=None, created_at=NOW - 1, init=(init("PodInitializing"),))),
+            look(
+                new(), pod(served="", gate=False, container=None, created_at=NOW - 1, init=(init("PodInitializing"),))
+            ),
             "Starting",
             None,
             "",
@@ -94,10 +114,14 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         ),
         pytest.param(look(), "Running", None, "", id="it serves"),
         pytest.param(
-            look(new(), pod(gate=False, up_for=119), UNREACHABLE), "Starting", None, "", id="a boot may take 2 minutes"
+            look(new(), pod(served="", gate=False, up_for=119), UNREACHABLE),
+            "Starting",
+            None,
+            "",
+            id="a boot may take 2 minutes",
         ),
         pytest.param(
-            look(new(), pod(gate=False, up_for=120), UNREACHABLE),
+            look(new(), pod(served="", gate=False, up_for=120), UNREACHABLE),
             "Unknown",
             None,
             "AdminUnreachable",
@@ -132,21 +156,21 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             id="an image that can't be pulled",
         ),
         pytest.param(
-            look(new(), pod(gate=False, container=None, conditions=(UNSCHEDULABLE,))),
+            look(new(), pod(served="", gate=False, container=None, conditions=(UNSCHEDULABLE,))),
             "Pending",
             None,
             "Unschedulable",
             id="no node for it",
         ),
         pytest.param(
-            look(new(), pod(phase="Failed", gate=False, container=None)),
+            look(new(), pod(served="", phase="Failed", gate=False, container=None)),
             "Pending",
             DeletePod(),
             "",
             id="an evicted pod is cleared away",
         ),
         pytest.param(
-            look(new(), pod(owner_uid="somebody")),
+            look(new(), pod(served="", owner_uid="somebody")),
             "Pending",
             None,
             "NameTaken",
@@ -219,7 +243,10 @@ OURS = drain(suspending_since=NOW - 5)
         ),
         pytest.param(look(server(), RESTARTED, report(runs=False)), "Starting", CLOSE, id="and one that boots"),
         pytest.param(
-            look(server(), pod(container="containerd://2", gate=False)), "Starting", OPEN, id="which opens when it runs"
+            look(server(), pod(container="containerd://2", gate=False)),
+            "Starting",
+            replace(OPEN, served_container="containerd://2"),
+            id="which opens when it runs",
         ),
         pytest.param(
             look(server(status=status("Suspended", OURS)), pod(gate=False), UNAUTHORIZED),
@@ -242,7 +269,7 @@ def test_a_server_that_somebody_else_suspended_is_left_alone() -> None:
 def test_opening_the_gate_ends_the_drain_that_was_written_down() -> None:
     """A suspend that comes right after it would go on with the old clock, and not close the gate."""
     plan = decide(look(server(status=status("Starting", OURS)), pod(gate=False)))
-    assert (plan.act, plan.drain, plan.served_container) == (OPEN, None, CONTAINER)
+    assert (plan.act, plan.drain) == (OPEN, None)
 
 
 def test_a_drain_that_is_called_off_is_accounted_as_aborted() -> None:
@@ -291,7 +318,7 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
         pytest.param(
             look(server(template=NEW), notes=CHECKED),
             "PreSuspend",
-            SetGate(open=False, reason="Rollout"),
+            SetGate(open=False, reason="Rollout", served_container=CONTAINER),
             "",
             id="an accepted one drains",
         ),
@@ -319,7 +346,7 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
         pytest.param(
             look(server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running")), notes=REFUSED),
             "PreSuspend",
-            SetGate(open=False, reason="Server"),
+            SetGate(open=False, reason="Server", served_container=CONTAINER),
             "CheckTemplateRefused",
             id="a suspend is not held up by a refused template",
         ),
@@ -389,13 +416,13 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
             id="once: what others hold it for is theirs",
         ),
         pytest.param(
-            look(server(deleted=True, status=status("Starting", served="")), waiting("CrashLoopBackOff"), None),
+            look(server(deleted=True, status=status("Starting")), waiting("CrashLoopBackOff"), None),
             "PreSuspend",
             DeletePod(2),
             id="removal of what never served is not held",
         ),
         pytest.param(
-            look(server(deleted=True, status=status("Starting", served="")), BOOTS, report(runs=False)),
+            look(server(deleted=True, status=status("Starting")), BOOTS, report(runs=False)),
             "PreSuspend",
             DeletePod(),
             id="removal of what can be asked to end takes no grace away",
@@ -415,18 +442,18 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
         pytest.param(
             look(server(desired_state="Stopped")),
             "PreSuspend",
-            SetGate(open=False, reason="Stop"),
+            SetGate(open=False, reason="Stop", served_container=CONTAINER),
             id="a stop drains first",
         ),
         pytest.param(look(server(desired_state="Stopped"), None), "Stopped", None, id="and stays without a pod"),
         pytest.param(
-            look(server(desired_state="Running", status=status("Stopped", served="")), None),
+            look(server(desired_state="Running", status=status("Stopped")), None),
             "Starting",
             CreatePod(build_pod(server())),
             id="a stopped server is started again",
         ),
         pytest.param(
-            look(server(annotations={names.SUSPEND: "true"}, status=status("Starting", served="")), BOOTS, UNREACHABLE),
+            look(server(annotations={names.SUSPEND: "true"}, status=status("Starting")), BOOTS, UNREACHABLE),
             "Starting",
             None,
             id="a server that is to be suspended boots first",
@@ -556,7 +583,7 @@ RESTART = ConsumeAnnotation(names.RESTART)
 def test_a_request_that_can_not_be_taken_away_yet_holds_nothing_up(notes: Notes) -> None:
     both = {names.RESTART: "now", names.SUSPEND: "true"}
     plan = decide(look(server(annotations=both), notes=notes))
-    assert (plan.state, plan.act) == ("PreSuspend", SetGate(open=False, reason="Server"))
+    assert (plan.state, plan.act) == ("PreSuspend", SetGate(open=False, reason="Server", served_container=CONTAINER))
 
 
 def test_and_is_taken_away_when_it_can_be() -> None:
@@ -591,10 +618,14 @@ FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=N
     ("observation", "act"),
     [
         pytest.param(
-            look(new(), pod(leaving_for=1, gate=False), UNREACHABLE), DeletePod(2), id="nothing to drain, nobody to ask"
+            look(new(), pod(served="", leaving_for=1, gate=False), UNREACHABLE),
+            DeletePod(2),
+            id="nothing to drain, nobody to ask",
         ),
-        pytest.param(look(new(), pod(leaving_for=1, gate=False, grace=2), UNREACHABLE), None, id="once"),
-        pytest.param(look(new(), pod(leaving_for=1, gate=False), report()), StopServer(), id="one that can be asked"),
+        pytest.param(look(new(), pod(served="", leaving_for=1, gate=False, grace=2), UNREACHABLE), None, id="once"),
+        pytest.param(
+            look(new(), pod(served="", leaving_for=1, gate=False), report()), StopServer(), id="one that can be asked"
+        ),
         pytest.param(look(FORCED, pod(leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and nobody to ask"),
         pytest.param(look(FORCED, pod(leaving_for=1, grace=2), UNREACHABLE), None, id="once as well"),
         pytest.param(
@@ -611,3 +642,160 @@ FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=N
 )
 def test_a_leaving_pod_is_not_held_for_nothing(observation: Observation, act: Act | None) -> None:
     assert decide(observation).act == act
+
+
+def unready(
+    opened_for: float, unready_for: float, *, gates: tuple[str, ...] = (), container_ready: bool = False
+) -> Any:
+    """A pod whose gate is open, that is not Ready."""
+    at = pod(ready=False)
+    conditions = (
+        Condition("Ready", "False", last_transition_time=moment(NOW - unready_for)),
+        Condition(names.GATE, "True", last_transition_time=moment(NOW - opened_for)),
+    )
+    one = replace(at.status.container_statuses[0], ready=container_ready)
+    spec = replace(at.spec, readiness_gates=tuple(ReadinessGate(gate) for gate in (names.GATE, *gates)))
+    return replace(at, spec=spec, status=replace(at.status, conditions=conditions, container_statuses=(one,)))
+
+
+@pytest.mark.parametrize(
+    ("state", "at", "says"),
+    [
+        pytest.param("Starting", unready(119, 300), "", id="a pod has 2 minutes since its gate was opened"),
+        pytest.param("Running", unready(300, 119), "", id="and since it was ready"),
+        pytest.param("Starting", unready(120, 300), "container wildfly is not ready", id="then its container is named"),
+        pytest.param("Running", unready(300, 120), "container wildfly is not ready", id="also when it has served"),
+        pytest.param(
+            "Starting",
+            unready(120, 300, gates=("example.com/warm",), container_ready=True),
+            "readiness gate example.com/warm is not True",
+            id="or the readiness gate",
+        ),
+    ],
+)
+def test_a_server_that_runs_in_a_pod_that_is_not_ready(state: str, at: Any, says: str) -> None:
+    plan = decide(look(server(status=status(state)), at))
+    assert (plan.state, plan.act, plan.reason) == (state, None, "PodNotReady")
+    assert plan.stalled == ("PodNotReady" if says else "")
+    assert says in plan.message
+    assert plan.wake == (None if says else 1)
+
+
+def overdue(seconds_over: float = 10, **changes: Any) -> Any:
+    """A pod that should be gone since then."""
+    at = pod(leaving_for=107 + seconds_over, gate=False, **changes)
+    return replace(at, spec=replace(at.spec, node_name="node-2"))
+
+
+def node(ready: str = "Unknown", *taints: str) -> Node:
+    conditions = (Condition("Ready", ready),)
+    return Node(Metadata("node-2"), NodeSpec(tuple(Taint(key) for key in taints)), NodeStatus(conditions))
+
+
+def not_gone(at: Any, admin: Any, known: NodeSays | None) -> Observation:
+    return replace(look(server(status=status("Stopping")), at, admin), node=known)
+
+
+OUT_OF_SERVICE = node("Unknown", "example.com/gpu", "node.kubernetes.io/out-of-service")
+SILENT = node("Unknown", "node.kubernetes.io/unreachable")
+
+
+@pytest.mark.parametrize(
+    ("observation", "act", "stalled", "says"),
+    [
+        pytest.param(not_gone(overdue(9), UNREACHABLE, None), None, "", "ends", id="the kubelet has a few seconds"),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(None)),
+            DeletePod(0),
+            "NodeLost",
+            "not exist",
+            id="its node is deleted",
+        ),
+        pytest.param(
+            not_gone(overdue(container=None), None, node_says(None)),
+            DeletePod(0),
+            "NodeLost",
+            "does not exist",
+            id="so is that of one that has ended",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(OUT_OF_SERVICE)),
+            DeletePod(0),
+            "NodeLost",
+            "out-of-service",
+            id="its node is out of service",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(SILENT)),
+            None,
+            "NodeLost",
+            "node node-2 does not answer",
+            id="a node that is silent may run it",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, node_says(node("True"))),
+            None,
+            "DeletionOverdue",
+            "is Ready",
+            id="so may one that answers",
+        ),
+        pytest.param(
+            not_gone(overdue(), UNREACHABLE, None), None, "NodeLost", "no right", id="or one that can't be looked at"
+        ),
+        pytest.param(
+            not_gone(overdue(), report("SUSPENDED"), node_says(None)),
+            StopServer(),
+            "",
+            "ends",
+            id="a server that answers runs, whatever is said of its node",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_go(observation: Observation, act: Act | None, stalled: str, says: str) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act, plan.stalled) == ("Stopping", act, stalled)
+    assert says in plan.message
+
+
+def test_a_pod_that_leaves_is_looked_at_when_it_should_be_gone() -> None:
+    assert decide(not_gone(overdue(-90, container=None), None, None)).wake == 100
+
+
+def test_a_pod_that_is_held_by_its_finalizers() -> None:
+    at = overdue(container=None)
+    at = replace(at, metadata=replace(at.metadata, finalizers=("example.com/backup",)))
+    plan = decide(replace(look(server(status=status("Stopping")), at, None), node=node_says(node("True"))))
+    assert (plan.act, plan.stalled) == (None, "DeletionOverdue")
+    assert "example.com/backup" in plan.message
+
+
+def test_a_server_that_answers_and_does_not_end_is_told() -> None:
+    stopped = Notes(acted=StopServer(), acted_at=NOW - 60)
+    o = look(server(status=status("Stopping")), overdue(), report("SUSPENDED"), notes=stopped)
+    plan = decide(replace(o, node=node_says(node("True"))))
+    assert (plan.act, plan.stalled) == (None, "DeletionOverdue")
+
+
+@pytest.mark.parametrize("grace", [1, 5, 30])
+def test_a_short_grace_period_leaves_time_for_the_stop(grace: int) -> None:
+    """The kubelet signals the server at its end; what can be drained before is."""
+    reserve = min(5, grace / 2)
+    one = server(status=status("PreSuspend", drain("Deletion", since=NOW - 1)))
+    early = decide(look(one, pod(leaving_for=grace - reserve - 0.1, grace=grace), report(active=1), routes=("shop",)))
+    assert early.state == "PreSuspend"
+    late = decide(look(one, pod(leaving_for=grace - reserve, grace=grace), report(active=1), routes=("shop",)))
+    assert (late.state, late.act) == ("Stopping", StopServer())
+    assert late.finished is not None
+    assert late.finished.outcome == "TimedOut"
+
+
+def test_for_ever_ends_with_the_grace_period_of_the_deletion() -> None:
+    one = server(status=status("Suspending", drain("Deletion", suspending_since=NOW - 9)), suspend_timeout_seconds=-1)
+    plan = decide(look(one, pod(leaving_for=25, grace=30), report("SUSPENDING", active=1)))
+    assert (plan.act, plan.finished.outcome if plan.finished else "") == (StopServer(), "TimedOut")
+
+
+def test_a_pod_that_was_deleted_by_force_is_made_anew() -> None:
+    one = server(status=status("Running"))
+    plan = decide(look(one, None))
+    assert (plan.state, plan.act, plan.stalled) == ("Starting", CreatePod(build_pod(one)), "")

@@ -10,7 +10,7 @@ from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Service, ServiceSpec
+from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
 from tests.unit.build import NOW, drain, pod, report, server, status
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
@@ -44,7 +44,7 @@ class Loop:
 
 
 def new(**changes: Any) -> AppServer:
-    return server(status=status("Starting", served=""), **changes)
+    return server(status=status("Starting"), **changes)
 
 
 async def test_a_pod_that_exists_already_is_looked_at() -> None:
@@ -104,7 +104,7 @@ async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:
 async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_again() -> None:
     known = replace(drain(since=NOW - 5), unconfirmable=("headless",))
     one = server(annotations={names.SUSPEND: "true"}, status=status("PreSuspend", known))
-    spec = ServiceSpec(publish_not_ready_addresses=True)
+    spec = {"publishNotReadyAddresses": True}
     cluster = FakeCluster(one, pod(gate=False), Service(Metadata("late", "shop"), spec))
     loop = Loop(cluster, one, pod(gate=False))
     loop.world.see_slice(endpoints("a", "headless", **{"pod-shop-0": True}))
@@ -152,3 +152,56 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
     await loop.turn()
     assert loop.said().status.state in ("Running", "Starting")
     assert FakeWildFly.opened[-1].says == report()
+
+
+async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
+    asked = server(
+        annotations={names.SUSPEND: "true"}, status=status("PreSuspend", drain(since=NOW - 9)), pre_suspend_seconds=0
+    )
+    cluster = FakeCluster(asked, pod(gate=False))
+    loop = Loop(cluster, asked, pod(gate=False))
+    busy = report(active=2, shed=True)
+    await loop.turn()
+    FakeWildFly.opened[-1].says = busy
+    loop.now += 1
+    before = cluster.count("server_status")
+    assert await loop.turn() == 0
+    wake = await loop.turn()
+    assert (cluster.count("server_status"), loop.said().status.state) == (before, "PreSuspend")
+    assert wake is not None
+    assert wake < 1.5
+    began = loop.now
+    loop.now += 1.5
+    await loop.turn()
+    assert (cluster.count("server_status"), loop.said().status.state) == (before + 1, "Suspending")
+    written = loop.said().status.suspend
+    assert written is not None
+    assert written.suspending_since is not None
+    assert written.suspending_since.timestamp() == pytest.approx(began)
+    assert cluster.notes.count("Draining") == 1
+
+
+async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    at = replace(at, spec=replace(at.spec, node_name="node-2"))
+    cluster = FakeCluster(server(), at)
+    cluster.nodes["node-2"] = Node(Metadata("node-2"))
+    loop = Loop(cluster, server(), at)
+    for _ in range(5):
+        await loop.turn()
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NodeLost"
+    assert cluster.count("node") == 1
+    del cluster.nodes["node-2"]
+    loop.now += 10
+    await loop.turn()
+    assert (cluster.count("node"), cluster.count("delete_pod")) == (2, 1)
+
+
+async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
+    at = pod(leaving_for=150, gate=False, container=None)
+    cluster = FakeCluster(server(), at)
+    cluster.refuse = refusing("node", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, server(), at)
+    await loop.turn()
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NodeLost"
+    assert cluster.count("delete_pod") == 0

@@ -6,15 +6,25 @@ import msgspec
 import pytest
 
 from quiesce.decide.group import decide_group
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import Notes, Observation, Untold
+from quiesce.decide.podspec import template_hash
 from quiesce.decide.server import decide
-from quiesce.decide.status import group_events, group_status, server_events, server_status, worth_writing
+from quiesce.decide.status import (
+    group_due,
+    group_events,
+    group_status,
+    server_events,
+    server_status,
+    to_tell,
+    worth_writing,
+)
 from quiesce.model import names
-from quiesce.model.objects import Condition
+from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Pod, Running, Terminated, Waiting
+from quiesce.model.plan import CheckTemplate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
-from quiesce.model.server import AdminFailure
+from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import moment
-from tests.unit.build import NOW, drain, group, look, look_at_group, member, pod, report, server, status
+from tests.unit.build import NOW, drain, group, look, look_at_group, member, pod, report, server, status, template
 
 replace = msgspec.structs.replace
 
@@ -48,7 +58,25 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
         pytest.param(settled(), {}, False, id="nothing has changed"),
         pytest.param(settled(), {"admin": report(active=7)}, False, id="only the work has changed"),
         pytest.param(
-            settled(), {"admin": AdminFailure("Unreachable", "?")}, True, id="the server can't be asked any more"
+            settled(), {"admin": AdminFailure("Unreachable", "?")}, False, id="the server gives no answer for once"
+        ),
+        pytest.param(
+            settled(),
+            {"admin": AdminFailure("Unreachable", "?"), "notes": Notes(silent_since=NOW + 50)},
+            True,
+            id="the server can't be asked any more",
+        ),
+        pytest.param(
+            settled(SUSPENDED, pod(gate=False), report("SUSPENDED")),
+            {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
+            False,
+            id="a suspended one gives no answer for once",
+        ),
+        pytest.param(
+            settled(server(status=status("Starting", OURS)), pod(gate=False), report("SUSPENDED")),
+            {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
+            False,
+            id="one that is to go back gives no answer for once",
         ),
         pytest.param(settled(), {"at": pod(ready=False)}, True, id="the pod is not ready any more"),
         pytest.param(
@@ -126,7 +154,7 @@ BAD = server(annotations={names.SUSPEND: "bad"})
     [
         pytest.param(look(settled()), [], id="nothing has changed"),
         pytest.param(
-            look(server(status=AppServerStatus(served_container_id="containerd://1"))),
+            look(server(status=AppServerStatus())),
             [("Running", False)],
             id="it came to serve",
         ),
@@ -246,8 +274,305 @@ def test_a_restart_is_written_down_and_kept() -> None:
 )
 def test_a_message_names_five_servers_at_most(count: int, progress: str, stalled: int) -> None:
     shop = group(count)
-    helpless = status("Pending", served="", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
     written = group_told(shop, *(member(n, shop, None, status=helpless) for n in range(count)))
     assert condition(written, "Progressing").message.endswith(f"waits for {progress}")
     assert condition(written, "Stalled").message.count("no such image") == stalled
     assert condition(written, "Stalled").message.endswith(" and 3 more") == (count > 5)
+
+
+def untold(o: Observation) -> Untold:
+    """What waits to be written of it."""
+    write, waits = to_tell(o, decide(o))
+    assert write is None
+    assert waits is not None
+    return waits
+
+
+WITHDRAWN = pod(gate=False)
+NEW = template("wildfly:2")
+PRE_SUSPEND = settled(
+    server(template=NEW, status=status("PreSuspend", drain("Rollout", since=NOW - 5))),
+    WITHDRAWN,
+    report(),
+    routes=("shop",),
+)
+MARGIN_OVER = Notes(confirmed_at=NOW - 3, shed_at=NOW - 3, checked_template=template_hash(NEW))
+AT_CLOCK = look(PRE_SUSPEND, WITHDRAWN, report(active=2, shed=True), notes=MARGIN_OVER)
+
+
+def after(seconds: float, of: Observation, waits: Untold, *arguments: Any, **changes: Any) -> Observation:
+    """A look at the same server as it is written, so much later."""
+    written = replace(of.server, status=waits.written)
+    notes = replace(of.notes, untold=waits)
+    return look(written, *arguments, now=of.now + seconds, notes=notes, **changes)
+
+
+def test_the_start_of_the_clock_counts_at_once_and_is_written_when_it_has_run_for_a_while() -> None:
+    waits = untold(AT_CLOCK)
+    assert (waits.status.state, waits.due) == ("Suspending", NOW + 1.5)
+    later = after(1.4, AT_CLOCK, waits, WITHDRAWN, report(active=2, shed=True))
+    assert later.server.status == waits.status
+    assert to_tell(later, decide(later))[0] is None
+    due = after(1.5, AT_CLOCK, waits, WITHDRAWN, report(active=2, shed=True))
+    written, waits_on = to_tell(due, decide(due))
+    assert waits_on is None
+    assert written is not None
+    assert written.suspend is not None
+    assert written.suspend.suspending_since == moment(NOW)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "forced", "at_once"),
+    [
+        pytest.param(6, False, False, id="of 6 s it can wait"),
+        pytest.param(-1, False, False, id="without a limit it can wait"),
+        pytest.param(5, False, True, id="a short one would be a good deal longer"),
+        pytest.param(60, True, True, id="of a forced drain nothing waits"),
+    ],
+)
+def test_the_clock_of_a_timeout(timeout: int, forced: bool, at_once: bool) -> None:
+    one = replace(
+        PRE_SUSPEND,
+        spec=replace(PRE_SUSPEND.spec, suspend_timeout_seconds=timeout),
+        status=replace(PRE_SUSPEND.status, suspend=drain("Rollout", since=NOW - 5, forced=forced)),
+        metadata=replace(PRE_SUSPEND.metadata, annotations={names.SUSPEND: "true"}),
+    )
+    one = replace(one, spec=replace(one.spec, template=template()))
+    o = look(one, WITHDRAWN, report(active=2, shed=True), notes=MARGIN_OVER)
+    assert (to_tell(o, decide(o))[0] is not None) == at_once
+
+
+def test_trouble_is_written_at_once() -> None:
+    waits = untold(AT_CLOCK)
+    o = after(0.5, AT_CLOCK, waits, WITHDRAWN, AdminFailure("Unauthorized", "?"))
+    written, _ = to_tell(o, decide(o))
+    assert written is not None
+    assert condition(written, "Stalled").reason == "AdminUnauthorized"
+    assert written.suspend is not None
+    assert written.suspend.suspending_since == moment(NOW)
+
+
+def test_the_end_of_a_rolled_server_is_told_with_the_start_of_the_next() -> None:
+    waits = untold(AT_CLOCK)
+    suspended = after(0.6, AT_CLOCK, waits, WITHDRAWN, report("SUSPENDED"))
+    assert [note.reason for note in server_events(suspended, decide(suspended))] == ["Stopping", "Drained"]
+    ends = untold(suspended)
+    assert (ends.status.state, ends.due) == ("Stopping", NOW + 0.6 + 3)
+    leaving = after(0.1, suspended, ends, pod(gate=False, leaving_for=0), report("SUSPENDED"))
+    assert server_events(leaving, decide(leaving)) == ()
+    gone = after(2.5, suspended, ends, None)
+    written, _ = to_tell(gone, decide(gone))
+    assert written is not None
+    assert (written.state, written.suspend) == ("Starting", None)
+    assert written.last_drain is not None
+    assert (written.last_drain.outcome, written.last_drain.duration_seconds) == ("Drained", 5.6)
+    slow = after(3, suspended, ends, pod(gate=False, leaving_for=3), report("SUSPENDED"))
+    assert condition(to_tell(slow, decide(slow))[0] or written, "Progressing").reason == "Stopping"
+
+
+@pytest.mark.parametrize(
+    ("one", "outcome"),
+    [
+        pytest.param(
+            rolled := replace(PRE_SUSPEND, status=status("Suspending", drain("Rollout", suspending_since=NOW - 61))),
+            "TimedOut",
+            id="work that is cut",
+        ),
+        pytest.param(
+            replace(rolled, status=status("Suspending", drain("Rollout", suspending_since=NOW - 1, forced=True))),
+            "Forced",
+            id="a drain that is cut",
+        ),
+        pytest.param(
+            replace(rolled, spec=replace(rolled.spec, desired_state="Stopped")), "TimedOut", id="a stop for good"
+        ),
+    ],
+)
+def test_what_can_not_be_found_out_afterwards_is_written_before_the_end(one: AppServer, outcome: str) -> None:
+    o = look(one, WITHDRAWN, report("SUSPENDING", active=2), notes=MARGIN_OVER)
+    written, _ = to_tell(o, decide(o))
+    assert written is not None
+    assert written.last_drain is not None
+    assert (written.state, written.last_drain.outcome) == ("Stopping", outcome)
+
+
+def test_a_process_that_finds_the_server_gone_makes_nothing_up() -> None:
+    o = look(rolled, None)
+    written, _ = to_tell(o, decide(o))
+    assert written is not None
+    assert (written.state, written.suspend, written.last_drain) == ("Starting", None, None)
+
+
+def test_a_server_that_was_made_anew_has_nothing_untold() -> None:
+    waits = replace(untold(AT_CLOCK), server_uid="another")
+    o = look(PRE_SUSPEND, WITHDRAWN, report(active=2, shed=True), notes=replace(MARGIN_OVER, untold=waits))
+    assert o.server.status == PRE_SUSPEND.status
+    assert o.notes.untold is None
+
+
+def test_a_readiness_probe_that_is_quick_is_not_told() -> None:
+    booting = settled(server(), pod(gate=False, served="", up_for=5), report(runs=False))
+    o = look(booting, pod(gate=False, served="", up_for=5))
+    waits = untold(o)
+    assert waits.due == NOW + 3
+    ready = after(1, o, waits, pod())
+    written, _ = to_tell(ready, decide(ready))
+    assert written is not None
+    assert written.state == "Running"
+
+
+def test_the_end_of_a_suspend_is_written_before_clients_are_let_in() -> None:
+    one = settled(server(status=status("Starting", OURS)), WITHDRAWN)
+    one = replace(one, status=replace(one.status, suspend=OURS))
+    o = look(one, WITHDRAWN)
+    written, _ = to_tell(o, decide(o))
+    assert written is not None
+    assert written.suspend is None
+
+
+def test_a_generation_is_observed_when_it_is_known_what_to_make_of_it() -> None:
+    one = settled()
+    newer = replace(one, metadata=replace(one.metadata, generation=2), spec=replace(one.spec, template=NEW))
+    o = look(newer)
+    assert isinstance(decide(o).act, CheckTemplate)
+    assert to_tell(o, decide(o)) == (None, None)
+    o = look(newer, notes=Notes(checked_template=template_hash(NEW)))
+    written, _ = to_tell(o, decide(o))
+    assert written is not None
+    assert (written.state, written.observed_generation) == ("PreSuspend", 2)
+
+
+GROUP = group(3)
+TOLD = group_told(GROUP, *(member(n, GROUP) for n in range(2)))
+
+
+@pytest.mark.parametrize(
+    ("later", "waits"),
+    [
+        pytest.param({}, None, id="nothing has changed"),
+        pytest.param({"ready_replicas": 1, "updated_replicas": 1}, 20, id="progress waits"),
+        pytest.param({"replicas": 3}, 0, id="another number of servers does not"),
+        pytest.param({"suspended_replicas": 1}, 0, id="nor one that is suspended"),
+        pytest.param({"observed_generation": 2}, 0, id="nor a new spec"),
+    ],
+)
+def test_progress_of_a_group_is_written_now_and_then(later: dict[str, Any], waits: float | None) -> None:
+    due = group_due(TOLD, replace(TOLD, **later), NOW)
+    assert due == (None if waits is None else NOW + waits)
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        pytest.param({"message": "2 of 3"}, 20, id="another message waits"),
+        pytest.param({"reason": "RollingUpdate"}, 0, id="another phase does not"),
+        pytest.param({"status": "False", "reason": "Settled"}, 0, id="nor the end"),
+    ],
+)
+def test_a_condition_of_a_group_is_written_when_it_changes(change: dict[str, str], waits: float) -> None:
+    conditions = tuple(replace(c, **change) if c.type == "Progressing" else c for c in TOLD.conditions)
+    assert group_due(TOLD, replace(TOLD, conditions=conditions), NOW) == NOW + waits
+
+
+def test_a_roll_goes_on_until_its_last_server_serves() -> None:
+    rolling = replace(TOLD, conditions=(Condition("Progressing", "True", "RollingUpdate"),))
+    shop = group(1, status=rolling)
+    o = look_at_group(shop, member(0, shop, pod("shop-0", ready=False)))
+    assert condition(group_status(o, decide_group(o)), "Progressing").reason == "RollingUpdate"
+    o = look_at_group(shop, member(0, shop))
+    assert condition(group_status(o, decide_group(o)), "Progressing").reason == "Settled"
+
+
+BOOTS = settled(server(), pod(gate=False, served="", container=None, created_at=NOW), None)
+IMAGE = "registry.example.com/shop:2"
+CAUSE = f'failed to pull image "{IMAGE}": not found'
+
+
+def container(**state: Any) -> Pod:
+    """A pod whose server has not served, in this state of its container."""
+    at = pod(gate=False, served="", container=None)
+    one = ContainerStatus("wildfly", restart_count=3, image=IMAGE, **state)
+    return replace(at, status=replace(at.status, container_statuses=(one,)))
+
+
+def waits(reason: str, message: str = "") -> Pod:
+    ended = ContainerState(terminated=Terminated(1, "Error"))
+    return container(state=ContainerState(Waiting(reason, message)), last_state=ended)
+
+
+RUNS = container(container_id="containerd://3", state=ContainerState(running=Running(moment(NOW + 3600))))
+ENDED = container(state=ContainerState(terminated=Terminated(1, "Error")))
+UNREACHABLE = AdminFailure("Unreachable", "?")
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason", "says"),
+    [
+        pytest.param(
+            [
+                (waits("ErrImagePull", CAUSE), None),
+                (waits("ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: {CAUSE}'), None),
+            ],
+            "ImagePullBackOff",
+            f"container wildfly: image {IMAGE} can't be pulled: {CAUSE}",
+            id="an image that can't be pulled",
+        ),
+        pytest.param(
+            [
+                (ENDED, None),
+                (waits("CrashLoopBackOff", "back-off 10s restarting failed container"), None),
+                (RUNS, UNREACHABLE),
+                (RUNS, report(runs=False)),
+                (ENDED, None),
+                (waits("CrashLoopBackOff", "back-off 20s restarting failed container"), None),
+            ],
+            "CrashLoopBackOff",
+            "container wildfly ends again and again (Error, exit code 1): "
+            "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
+            id="a crash loop",
+        ),
+        pytest.param(
+            [(waits("RunContainerError", "no such file"), None), (waits("CrashLoopBackOff"), None)],
+            "CrashLoopBackOff",
+            "container wildfly ends again and again (Error, exit code 1): "
+            "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
+            id="a command that there is not",
+        ),
+    ],
+)
+def test_a_container_that_does_not_come_up_is_told_once(
+    turns: list[tuple[Pod, Report | AdminFailure | None]], reason: str, says: str
+) -> None:
+    one, writes, now = BOOTS, 0, NOW
+    for at, admin in turns * 5:
+        now += 20
+        o = look(one, at, admin, now=now)
+        written, _ = to_tell(o, decide(o))
+        if written:
+            one, writes = replace(one, status=written), writes + 1
+    stalled = condition(one.status, "Stalled")
+    assert (writes, stalled.reason, stalled.message) == (1, reason, says)
+
+
+def test_a_crash_loop_is_over_when_the_server_runs() -> None:
+    looping = settled(server(), waits("CrashLoopBackOff"), None)
+    assert decide(look(looping, RUNS, UNREACHABLE)).stalled == "CrashLoopBackOff"
+    assert decide(look(looping, RUNS, report())).stalled == ""
+    assert decide(look(looping, pod(gate=False, served="", up_for=5), UNREACHABLE)).stalled == ""  # another pod
+
+
+def test_other_words_for_the_same_trouble_wait() -> None:
+    one = settled(server(), waits("CreateContainerConfigError", "secret a not found"), None)
+    o = look(one, waits("CreateContainerConfigError", "secret b not found"), None)
+    written, waiting = to_tell(o, decide(o))
+    assert written is None
+    assert waiting is not None
+    assert waiting.due == NOW + 60
+
+
+def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
+    shop = group(2)
+    waits = status("Starting", conditions=(Condition("Progressing", "True", message="waits for the probe"),))
+    written = group_told(shop, member(0, shop), member(1, shop, pod("shop-1", ready=False), status=waits))
+    assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")

@@ -5,7 +5,6 @@ import os
 import ssl
 from base64 import b64decode
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,8 +16,10 @@ from kubernetes.aio import client, config
 from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
 from quiesce.model import names
 from quiesce.model.lease import Lease
-from quiesce.model.objects import EndpointSlice, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds, moment
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -33,6 +34,12 @@ OWN = f"/apis/{names.API_VERSION}/namespaces/{{namespace}}"
 SERVERS = OWN + "/appservers"
 GROUPS = OWN + "/servergroups"
 PODS = "/api/v1/namespaces/{namespace}/pods"
+SERVICES = "/api/v1/namespaces/{namespace}/services"
+BUDGETS = "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
+    "Service": (SERVICES, Service),
+    "PodDisruptionBudget": (BUDGETS, Budget),
+}
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
@@ -99,6 +106,8 @@ class KubeCluster:
             groups=await self._list_all(GROUPS, "", ServerGroup),
             pods=await self._list_all(PODS, f"{names.MANAGED}=true", Pod),
             slices=await self._list_all(SLICES, "", EndpointSlice),
+            services=await self._list_all(SERVICES, f"{names.MANAGED}=true", Service),
+            budgets=await self._list_all(BUDGETS, f"{names.MANAGED}=true", Budget),
         )
 
     async def server(self, namespace: str, name: str) -> AppServer | None:
@@ -117,7 +126,13 @@ class KubeCluster:
         return await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)
 
     async def service(self, namespace: str, name: str) -> Service | None:
-        return await self._find(_named("/api/v1/namespaces/{namespace}/services", name), namespace, Service)
+        return await self._find(_named(SERVICES, name), namespace, Service)
+
+    async def budget(self, namespace: str, name: str) -> Budget | None:
+        return await self._find(_named(BUDGETS, name), namespace, Budget)
+
+    async def node(self, name: str) -> Node | None:
+        return await self._find(_named("/api/v1/nodes", name), "", Node)
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)
@@ -127,20 +142,22 @@ class KubeCluster:
         query = [("dryRun", "All")] if dry_run else []
         return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod:
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         own = pod.metadata
         condition = {
             "type": names.GATE,
-            "status": "True" if is_open else "False",
-            "reason": reason,
-            "lastTransitionTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "status": "True" if gate.open else "False",
+            "reason": gate.reason,
+            "lastTransitionTime": moment(float(int(now))).isoformat(),
         }
-        metadata: dict[str, Any] = {"uid": own.uid}
-        if is_open:
+        annotations = {}
+        if gate.served_container:
+            annotations[names.SERVED_CONTAINER] = gate.served_container
+        if gate.open:
             # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
             # otherwise waits for the probe's period.
-            metadata["annotations"] = {names.OPENED_AT: condition["lastTransitionTime"]}
-        patch = {"metadata": metadata, "status": {"conditions": [condition]}}
+            annotations[names.OPENED_AT] = moment(now).isoformat()
+        patch = {"metadata": {"uid": own.uid, "annotations": annotations}, "status": {"conditions": [condition]}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
@@ -156,6 +173,14 @@ class KubeCluster:
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         await self._delete(_named(SERVERS, name), namespace, {"preconditions": {"uid": uid}})
+
+    async def apply_object(self, manifest: dict[str, Any]) -> Kept:
+        metadata, (collection, kind) = manifest["metadata"], KEPT[manifest["kind"]]
+        path = _named(collection, metadata["name"])
+        return await self._send("PATCH", path, metadata["namespace"], kind, manifest, content=APPLY)
+
+    async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        await self._delete(_named(KEPT[kind][0], name), namespace, {"preconditions": {"uid": uid}})
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         own = server.metadata

@@ -6,8 +6,10 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from quiesce.model.lease import Lease
-from quiesce.model.objects import EndpointSlice, Metadata, Narrow, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds
 
 Own = TypeVar("Own", AppServer, ServerGroup)
 
@@ -27,12 +29,14 @@ class ClusterError(Exception):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All that the operator has to know of, from four lists."""
+    """All that the operator has to know of, from one list of each kind."""
 
     servers: list[AppServer]
     groups: list[ServerGroup]
     pods: list[Pod]
     slices: list[EndpointSlice]
+    services: list[Service] = []
+    budgets: list[Budget] = []
 
 
 class Cluster(Protocol):
@@ -52,11 +56,15 @@ class Cluster(Protocol):
 
     async def service(self, namespace: str, name: str) -> Service | None: ...
 
+    async def budget(self, namespace: str, name: str) -> Budget | None: ...
+
+    async def node(self, name: str) -> Node | None: ...
+
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod: ...
 
-    async def set_gate(self, pod: Pod, *, is_open: bool, reason: str, now: float) -> Pod: ...
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         """Delete this very pod; one of the same name and another UID is left alone."""
@@ -64,6 +72,10 @@ class Cluster(Protocol):
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer: ...
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None: ...
+
+    async def apply_object(self, manifest: dict[str, Any]) -> Kept: ...
+
+    async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None: ...
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None: ...
 

@@ -4,18 +4,18 @@ It can lag behind; whoever is about to take something away looks live first, and
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from quiesce.cluster.port import Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Endpoint, EndpointSlice, Pod
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
 from quiesce.model.resources import AppServer, ServerGroup
 
 Key = tuple[str, str]  # namespace, name
-Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, EndpointSlice)
+Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, EndpointSlice, Service, Budget)
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -23,6 +23,8 @@ class Known(msgspec.Struct, frozen=True):
     groups: dict[Key, ServerGroup]
     pods: dict[Key, Pod]
     slices: dict[Key, EndpointSlice]
+    services: dict[Key, Service]
+    budgets: dict[Key, Budget]
 
 
 class World:
@@ -30,10 +32,12 @@ class World:
         self.servers: dict[Key, AppServer] = {}
         self.groups: dict[Key, ServerGroup] = {}
         self.pods: dict[Key, Pod] = {}
+        # Those that groups keep; of users' Services nothing is known here.
+        self.services: dict[Key, Service] = {}
+        self.budgets: dict[Key, Budget] = {}
         self._pod_keys: dict[str, Key] = {}
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices: dict[Key, EndpointSlice] = {}
-        self._ready: dict[Key, frozenset[str]] = {}  # slice → UIDs of its ready pods
         self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
 
     def members(self, group: Key) -> list[AppServer]:
@@ -44,7 +48,14 @@ class World:
         return tuple(sorted({self._slices[key].service for key in self._routes.get(pod.metadata.uid, ())}))
 
     def known(self) -> Known:
-        return Known(dict(self.servers), dict(self.groups), dict(self.pods), dict(self._slices))
+        return Known(
+            dict(self.servers),
+            dict(self.groups),
+            dict(self.pods),
+            dict(self._slices),
+            dict(self.services),
+            dict(self.budgets),
+        )
 
     def see_all(self, found: Snapshot, before: Known) -> None:
         """Take in lists: what was known before they were begun, is not in them and has not changed since, is gone."""
@@ -56,6 +67,9 @@ class World:
             self.see_pod(pod)
         for endpoints in found.slices:
             self.see_slice(endpoints)
+        kept: list[Kept] = [*found.services, *found.budgets]
+        for thing in kept:
+            self.see_kept(thing)
         for key in _gone(before.servers, found.servers, self.servers):
             self.forget_server(key)
         for key in _gone(before.groups, found.groups, self.groups):
@@ -64,6 +78,10 @@ class World:
             self.forget_pod(key, before.pods[key].metadata.uid)
         for key in _gone(before.slices, found.slices, self._slices):
             self.see_slice(before.slices[key], gone=True)
+        lost: list[Kept] = [before.services[key] for key in _gone(before.services, found.services, self.services)]
+        lost += [before.budgets[key] for key in _gone(before.budgets, found.budgets, self.budgets)]
+        for thing in lost:
+            self.forget_kept(thing)
 
     def see_server(self, server: AppServer) -> None:
         key = server.metadata.key
@@ -84,25 +102,35 @@ class World:
             self.pods[pod.metadata.key] = pod
             self._pod_keys[pod.metadata.uid] = pod.metadata.key
 
+    def see_kept(self, thing: Kept) -> None:
+        key = thing.metadata.key
+        if isinstance(thing, Service):
+            if _is_newer(thing, self.services.get(key)):
+                self.services[key] = thing
+        elif _is_newer(thing, self.budgets.get(key)):
+            self.budgets[key] = thing
+
+    def forget_kept(self, thing: Kept) -> None:
+        known: dict[Key, Service] | dict[Key, Budget] = self.services if isinstance(thing, Service) else self.budgets
+        known.pop(thing.metadata.key, None)
+
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
         """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
         key = endpoints.metadata.key
-        if not gone and not _is_newer(endpoints, self._slices.get(key)):
+        known = self._slices.get(key)
+        if not gone and not _is_newer(endpoints, known):
             return set()
-        # One that belongs to no Service routes nothing.
-        listed: Iterable[Endpoint] = () if gone or not endpoints.service else endpoints.endpoints or ()
-        ready = frozenset(e.target_ref.uid for e in listed if e.target_ref and e.is_ready)
-        before = self._ready.pop(key, frozenset())
+        before, ready = _ready_pods(known), _ready_pods(None if gone else endpoints)
         self._slices.pop(key, None)
         if not gone:
-            self._slices[key], self._ready[key] = endpoints, ready
+            self._slices[key] = endpoints
         for uid in before - ready:
             self._routes[uid].discard(key)
             if not self._routes[uid]:
                 del self._routes[uid]
         for uid in ready:
             self._routes[uid].add(key)
-        return set(before ^ ready)
+        return before ^ ready
 
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
@@ -125,14 +153,25 @@ class World:
             self._pod_keys.pop(uid, None)
 
 
-def group_of(server: AppServer) -> Key | None:
-    owner = server.metadata.owner
-    return (server.metadata.namespace, owner.name) if owner and owner.kind == "ServerGroup" else None
+def group_of(thing: AppServer | Kept) -> Key | None:
+    """The group that a server or an object is of; one without an owner is free for the group that its label names."""
+    own = thing.metadata
+    if own.owner:
+        return (own.namespace, own.owner.name) if own.owner.kind == "ServerGroup" else None
+    name = own.labels.get(names.SERVER_GROUP)
+    return (own.namespace, name) if name else None
 
 
 def server_of(pod: Pod) -> Key | None:
     name = pod.metadata.labels.get(names.SERVER)
     return (pod.metadata.namespace, name) if name else None
+
+
+def _ready_pods(endpoints: EndpointSlice | None) -> set[str]:
+    """The UIDs of the pods that are ready in a slice; one that belongs to no Service routes nothing."""
+    if endpoints is None or not endpoints.service:
+        return set()
+    return {e.target_ref.uid for e in endpoints.endpoints or () if e.target_ref and e.is_ready}
 
 
 def _gone(before: Mapping[Key, Thing], found: list[Thing], now: Mapping[Key, Thing]) -> list[Key]:

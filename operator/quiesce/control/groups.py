@@ -3,19 +3,35 @@
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
-from quiesce.decide.group import GroupObservation, GroupPlan, Member, decide_group
-from quiesce.decide.status import group_events, group_status
-from quiesce.model.plan import DISRUPTIVE, Act, ApplyServer, ConsumeAnnotation, DeleteServer
-from quiesce.model.resources import AppServerSpec, ServerGroup
+from quiesce.decide.group import TAKEN, GroupObservation, GroupPlan, decide_group, names_to_fill
+from quiesce.decide.kept import is_so, kind_of
+from quiesce.decide.members import Member, ordinal_of
+from quiesce.decide.podspec import headless_name
+from quiesce.decide.status import group_due, group_events, group_status
+from quiesce.model import names
+from quiesce.model.objects import Kept
+from quiesce.model.plan import (
+    DISRUPTIVE,
+    Act,
+    ApplyObject,
+    ApplyServer,
+    ConsumeAnnotation,
+    DeleteObject,
+    DeleteServer,
+)
+from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
+# An apply takes nothing away that somebody else has added.
+EDITED = "somebody else has written into its spec, which is the group's: undo that edit"
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +42,14 @@ class Groups:
         self._world = world
         self._clock = clock
         self._instance = instance
-        self._refused: dict[tuple[str, str], dict[str, str]] = {}  # a group's servers that were refused, and why
+        self._refused: dict[tuple[str, str], dict[str, str]] = {}  # what was refused of a group's, and why
+        self._written: dict[tuple[str, str], Seconds] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
         if group is None:
             self._refused.pop((namespace, name), None)
+            self._written.pop((namespace, name), None)
             return None
         observation = self._observe(group)
         plan = decide_group(observation)
@@ -43,7 +61,7 @@ class Groups:
             plan = decide_group(observation)
         if not plan.acts or plan.restart_requested_at is not None or observation.refused:
             # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
-            observation = await self._tell(observation, plan)
+            observation, plan = await self._tell(observation, plan)
         refused: dict[str, str] = {}
         for act in plan.acts:
             await self._try(observation.group, act, refused)
@@ -57,29 +75,43 @@ class Groups:
         return 0 if plan.acts else plan.wake
 
     async def _try(self, group: ServerGroup, act: Act, refused: dict[str, str]) -> None:
-        """An AppServer that the API server does not take must not keep the others from being made."""
+        """An object that the API server does not take must not keep the others from being made."""
         try:
             await self._do(group, act)
         except ClusterError as error:
-            if not isinstance(act, ApplyServer) or not error.is_refusal:
+            if not isinstance(act, ApplyServer | ApplyObject) or not error.is_refusal:
                 raise
-            refused[act.manifest["metadata"]["name"]] = error.message
+            kind, name = act.manifest["kind"], act.manifest["metadata"]["name"]
+            refused[name if kind == "AppServer" else f"{kind} {name}"] = error.message
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
         own = group.metadata
         members = [
             Member(server, self._world.pods.get((own.namespace, server.metadata.name)))
             for server in self._world.members((own.namespace, own.name))
-            if server.metadata.owner and server.metadata.owner.uid == own.uid
+            if _belongs(server, group) and ordinal_of(server.metadata.name, own.name) is not None
         ]
         members.sort(key=lambda member: member.ordinal)
-        mine = {member.name for member in members}
-        names = (f"{own.name}-{ordinal}" for ordinal in range(group.spec.replicas))
-        taken = frozenset(n for n in names if n not in mine and (own.namespace, n) in self._world.servers)
+        free = names_to_fill(group, tuple(members))
+        taken = frozenset(name for name in free if (own.namespace, name) in self._world.servers)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
-            now=self._clock(), group=group, members=tuple(members), taken=taken, refused=tuple(refused.items())
+            now=self._clock(),
+            group=group,
+            members=tuple(members),
+            taken=taken,
+            kept=self._kept(group),
+            refused=tuple(refused.items()),
         )
+
+    def _kept(self, group: ServerGroup) -> tuple[Kept, ...]:
+        namespace, name = group.metadata.key
+        found = (
+            self._world.budgets.get((namespace, name)),
+            self._world.services.get((namespace, name)),
+            self._world.services.get((namespace, headless_name(name))),
+        )
+        return tuple(thing for thing in found if thing and _belongs(thing, group))
 
     async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
         """Read again what a budget is reckoned with; a watch may be behind."""
@@ -107,16 +139,22 @@ class Groups:
                 self._world.forget_pod((own.namespace, name), gone.metadata.uid)
         return live
 
-    async def _tell(self, o: GroupObservation, plan: GroupPlan) -> GroupObservation:
-        status = group_status(o, plan)
-        if status == o.group.status:
-            return o
+    async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
+        """Write the status, or look again when it is time to."""
+        key, status = o.group.metadata.key, group_status(o, plan)
+        due = group_due(o.group.status, status, self._written.get(key, 0))
+        if due is None:
+            return o, plan
+        if due > o.now:
+            wake = due - o.now if plan.wake is None else min(due - o.now, plan.wake)
+            return o, msgspec.structs.replace(plan, wake=wake)
         written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
+        self._written[key] = o.now
         self._world.see_group(written)
         for note in group_events(o, plan):
             logger.info("%s/%s: %s: %s", o.group.metadata.namespace, o.group.metadata.name, note.reason, note.message)
             await publish(self._cluster, o.group, note, o.now, self._instance)
-        return msgspec.structs.replace(o, group=written)
+        return msgspec.structs.replace(o, group=written), plan
 
     async def _do(self, group: ServerGroup, act: Act) -> None:
         namespace = group.metadata.namespace
@@ -124,19 +162,47 @@ class Groups:
             case ConsumeAnnotation(annotation):
                 self._world.see_group(await self._cluster.remove_annotation(group, annotation))
             case ApplyServer(manifest):
-                name = manifest["metadata"]["name"]
-                if (namespace, name) not in self._world.servers:
-                    other = await self._cluster.server(namespace, name)
-                    if other:  # an apply would take it over
-                        self._world.see_server(other)
-                        return
-                applied = await self._cluster.apply_server(manifest)
-                self._world.see_server(applied)
-                if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
-                    message = "somebody else has written into its spec, which is the group's: undo that edit"
-                    raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+                await self._apply_server(manifest)
+            case ApplyObject(manifest):
+                await self._apply_object(group, manifest)
+            case DeleteObject(kind, name, uid):
+                await self._cluster.delete_object(kind, namespace, name, uid)
+                for thing in self._kept(group):
+                    if (kind_of(thing), thing.metadata.name) == (kind, name):
+                        self._world.forget_kept(thing)
             case DeleteServer(name, uid):
                 await self._cluster.delete_server(namespace, name, uid)
                 server = await self._cluster.server(namespace, name)
                 if server:
                     self._world.see_server(server)
+
+    async def _apply_server(self, manifest: dict[str, Any]) -> None:
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        if (namespace, name) not in self._world.servers:
+            other = await self._cluster.server(namespace, name)
+            if other:  # an apply would take it over
+                self._world.see_server(other)
+                return
+        applied = await self._cluster.apply_server(manifest)
+        self._world.see_server(applied)
+        if applied.spec != msgspec.convert(manifest["spec"], AppServerSpec):
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+    async def _apply_object(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
+        """An apply would take over what somebody else has made under this name."""
+        find = self._cluster.service if manifest["kind"] == "Service" else self._cluster.budget
+        there: Kept | None = await find(group.metadata.namespace, manifest["metadata"]["name"])
+        if there and not (_belongs(there, group) and names.MANAGED in there.metadata.labels):
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, TAKEN)
+        applied = await self._cluster.apply_object(manifest)
+        self._world.see_kept(applied)
+        if not is_so(applied, manifest):
+            raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+
+def _belongs(thing: AppServer | Kept, group: ServerGroup) -> bool:
+    """Whether the group owns it, or nobody does and its label names the group."""
+    owner = thing.metadata.owner
+    if owner is None:
+        return thing.metadata.labels.get(names.SERVER_GROUP) == group.metadata.name
+    return owner.uid == group.metadata.uid

@@ -10,7 +10,7 @@ from quiesce.control.admins import Admins
 from quiesce.control.groups import Groups
 from quiesce.control.queue import Key, Queue
 from quiesce.control.servers import Servers
-from quiesce.model.objects import EndpointSlice, Pod
+from quiesce.model.objects import EndpointSlice, Kept, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
@@ -82,6 +82,14 @@ class Operator:
         self._queue.add(("server", *key))
         server = self._world.servers.get(key)
         if server and (group := group_of(server)):
+            self._queue.add(("group", *group))
+
+    def see_kept(self, thing: Kept, *, gone: bool) -> None:
+        if gone:
+            self._world.forget_kept(thing)
+        else:
+            self._world.see_kept(thing)
+        if group := group_of(thing):
             self._queue.add(("group", *group))
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool) -> None:

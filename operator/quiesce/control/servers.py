@@ -13,14 +13,15 @@ from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import publish
 from quiesce.control.queue import back_off
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
-from quiesce.decide.status import server_events, server_status, worth_writing
+from quiesce.decide.status import server_events, server_status, to_tell
 from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
 from quiesce.model.plan import Act, ServerPlan
 from quiesce.model.resources import AppServer
+from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 
 FIRST_RETRY_SECONDS = 1.0
@@ -29,6 +30,7 @@ SHED_TRIES = 3
 TEMPLATE_TAKEN_SECONDS = 600.0
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
+NODE_KNOWN_SECONDS = 10.0
 # An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
 
@@ -52,6 +54,7 @@ class Servers:
         self._notes: dict[tuple[str, str], Notes] = {}
         self._taken: dict[tuple[str, str], Seconds] = {}  # templates that the API server would take, and since when
         self._written: dict[tuple[str, str], Seconds] = {}
+        self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were looked at, and when
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         server = self._world.servers.get((namespace, name))
@@ -69,7 +72,9 @@ class Servers:
         self._notes[namespace, name] = observation.notes
         observation = await self._tell(observation, plan)
         if plan.act is None:
-            return plan.wake
+            untold = self._notes[namespace, name].untold
+            wakes = (plan.wake, untold.due - observation.now if untold else None)
+            return min((wake for wake in wakes if wake is not None), default=None)
         await self._try(observation, plan.act)
         return 0
 
@@ -88,19 +93,38 @@ class Servers:
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
         admin = await self._admins.report(server, pod) if observation.container else None
+        node = await self._node(pod.spec.node_name) if observation.overdue_in <= 0 else None
         return replace(
-            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin
+            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
         ).measured()
+
+    async def _node(self, name: str) -> NodeSays | None:
+        """What is known of a node, no older than a few seconds; None without the right to look."""
+        now = self._clock()
+        self._nodes = {node: known for node, known in self._nodes.items() if now - known[0] < NODE_KNOWN_SECONDS}
+        if name not in self._nodes:
+            try:
+                self._nodes[name] = (now, node_says(await self._cluster.node(name)))
+            except ClusterError as error:
+                if error.status != HTTPStatus.FORBIDDEN:
+                    raise
+                self._nodes[name] = (now, None)
+        return self._nodes[name][1]
 
     async def _routes(self, o: Observation, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Services that still have the pod as ready, and of those the ones that will whatever happens."""
-        routes, drain = self._world.routes(pod), o.server.status.suspend
+        namespace, drain = pod.metadata.namespace, o.server.status.suspend
+        # The headless one that a group keeps is for servers to find each other, and says nothing of requests.
+        kept = self._world.services
+        known = (route for route in self._world.routes(pod) if (namespace, route) in kept)
+        discovery = {route for route in known if kept[namespace, route].publishes_not_ready}
+        routes = tuple(route for route in self._world.routes(pod) if route not in discovery)
         if not routes or not drain or o.now - drain.since.timestamp() < SLOW_WITHDRAWAL_SECONDS:
             return routes, ()
         unconfirmable = set(drain.unconfirmable)
         for route in set(routes) - unconfirmable:
-            service = await self._cluster.service(pod.metadata.namespace, route)
-            if service and service.spec.publish_not_ready_addresses:
+            service = await self._cluster.service(namespace, route)
+            if service and service.publishes_not_ready:
                 unconfirmable.add(route)
         return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 
@@ -132,21 +156,30 @@ class Servers:
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act: whoever goes on after a crash finds what was begun."""
         key = o.server.metadata.key
-        status = server_status(o, plan)
-        refresh = (
-            bool(plan.stalled)
-            and status.active_requests != o.server.status.active_requests
-            and o.now - self._written.get(key, 0) >= STALLED_REFRESH_SECONDS
-        )
-        if not refresh and not worth_writing(o.server.status, status):
+        status, untold = to_tell(o, plan)
+        if status is None and untold is None and self._is_outdated(o, plan):
+            status = server_status(o, plan)
+        if status:
+            server = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
+            self._written[key] = o.now
+            self._world.see_server(server)
+        elif untold:
+            server = replace(o.server, status=untold.status)
+        else:
+            server = o.server
+        self._notes[key] = replace(self._notes[key], untold=untold)
+        if server is o.server:
             return o
-        written = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
-        self._written[key] = o.now
-        self._world.see_server(written)
         for note in server_events(o, plan):
             logger.info("%s/%s: %s: %s", *key, note.reason, note.message)
             await publish(self._cluster, o.server, note, o.now, self._instance)
-        return replace(o, server=written)
+        return replace(o, server=server)
+
+    def _is_outdated(self, o: Observation, plan: ServerPlan) -> bool:
+        """Of what a stalled server still has to do, the number is kept up to date."""
+        active = o.admin.active_requests if isinstance(o.admin, Report) else None
+        changed = bool(plan.stalled) and active != o.server.status.active_requests
+        return changed and o.now - self._written.get(o.server.metadata.key, 0) >= STALLED_REFRESH_SECONDS
 
     async def _try(self, o: Observation, act: Act) -> None:
         """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""
@@ -193,8 +226,8 @@ class Servers:
                 self._notes[key] = replace(self._notes[key], checked_template=template_hash)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
-            case acts.SetGate(is_open, reason), Pod():
-                world.see_pod(await cluster.set_gate(pod, is_open=is_open, reason=reason, now=o.now))
+            case acts.SetGate(), Pod():
+                world.see_pod(await cluster.set_gate(pod, act, o.now))
             case acts.DeletePod(grace_seconds), Pod():
                 await cluster.delete_pod(pod, grace_seconds)
                 await self._look_at_pod(server)

@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from quiesce.decide.observation import STOP_RESERVE_SECONDS, Observation
+from quiesce.decide.observation import Observation
 from quiesce.decide.requests import Aim
 from quiesce.model import names
 from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
@@ -21,6 +21,10 @@ UNCONFIRMED_SECONDS = 30  # a withdrawal that no EndpointSlice shows by then is 
 QUIET_SECONDS = 0.5
 SOFT_LIMIT_SECONDS = 60
 POLL_SECONDS = 0.1
+# The start of the timeout's clock is written when it has run for so long: of an idle server's drain, that is the rest.
+# A process that goes on without it starts the clock again, which a short timeout would notice.
+BRIEF_SECONDS = 1.5
+SHORT_TIMEOUT_SECONDS = 5
 SLOW_POLL_SECONDS = 1.0
 
 
@@ -34,7 +38,7 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
     withdrawn = o.leaving or not _gate_is_open(o)
     if drain.forced and stops and withdrawn:
         return "Forced"
-    if o.hold_ends is not None and o.now >= o.hold_ends - STOP_RESERVE_SECONDS:
+    if o.stop_at is not None and o.now >= o.stop_at:
         return "TimedOut"
     if withdrawn and isinstance(o.admin, Report) and o.admin.suspend_state == "SUSPENDED":
         return "Drained"
@@ -60,9 +64,9 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
     pre_suspend = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", drain=drain)
     replace = msgspec.structs.replace
     if _gate_is_open(o) and not o.leaving:
-        served = o.container.container_id if o.container else None
-        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope), served_container=served)
-    if not o.has_served or drain.forced:
+        served = o.container.container_id if o.container and o.was_reached else ""
+        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope, served_container=served))
+    if not o.was_reached or drain.forced:
         return _start_clock(o, drain, aim)
     if o.notes.confirmed_at is None:
         stalled = o.now - (seconds(drain.since) or o.now) >= UNCONFIRMED_SECONDS
@@ -82,7 +86,7 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
 
 
 def _start_clock(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
-    """The timeout counts from here. Written down before anything else: a new process must not start it afresh."""
+    """The timeout counts from here, and is written down before long: a new process must not start it afresh."""
     return _suspending(o, msgspec.structs.replace(drain, suspending_since=moment(o.now)), aim, wake=0)
 
 
@@ -95,7 +99,8 @@ def _suspending(o: Observation, drain: Drain, aim: Aim, *, wake: Seconds) -> Ser
         message += f"; kept-alive connections are not told to close: {o.notes.shed_refused}"
     # One that was suspended stays Suspended in the status as long as nothing says otherwise.
     state: State = "Suspended" if drain.drained and not isinstance(o.admin, Report) else "Suspending"
-    return ServerPlan(state, "Draining", message, drain=drain, wake=wake)
+    brief = 0 if drain.forced or 0 <= aim.timeout <= SHORT_TIMEOUT_SECONDS else BRIEF_SECONDS
+    return ServerPlan(state, "Draining", message, drain=drain, wake=wake, tell_within=brief)
 
 
 def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
@@ -107,6 +112,8 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
     if not isinstance(o.admin, Report):
         if stops and o.now >= deadline:
             return "TimedOut"
+        if o.missed:
+            return replace(o.as_told() if drain.drained else waiting, wake=SLOW_POLL_SECONDS)
         failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
         return replace(waiting, stalled=f"Admin{failure.kind}", message=failure.message, wake=SLOW_POLL_SECONDS)
     if o.admin.suspend_state == "RUNNING":
@@ -115,10 +122,10 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         # From here on it is looked at often enough to tell.
         quiet = o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= QUIET_SECONDS
-        in_time = o.now < deadline and not drain.forced and o.has_served
+        in_time = o.now < deadline and not drain.forced and o.was_reached
         if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
             return replace(waiting, act=Shed())
-        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.has_served:
+        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.was_reached:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:
@@ -157,7 +164,7 @@ def record(o: Observation, aim: Aim) -> Drain:
 def _deadline(o: Observation, drain: Drain, aim: Aim) -> Seconds:
     began = seconds(drain.suspending_since) or o.now
     own = math.inf if aim.timeout < 0 else began + aim.timeout
-    return own if o.hold_ends is None else min(own, o.hold_ends - STOP_RESERVE_SECONDS)
+    return own if o.stop_at is None else min(own, o.stop_at)
 
 
 def _gate_is_open(o: Observation) -> bool:

@@ -1,62 +1,24 @@
 """The next steps for a group: which servers there are, and which of them may be replaced now."""
 
-import re
 from typing import Any
 
 import msgspec
 
+from quiesce.decide.budget import max_unavailable
+from quiesce.decide.kept import keep, owner_reference
+from quiesce.decide.members import UNREADY_SECONDS, Member, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
+from quiesce.decide.target import is_serving, is_updated, servers_wanted, target_spec
 from quiesce.model import names
-from quiesce.model.objects import Pod
+from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
-from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
-from quiesce.model.times import Seconds, seconds
+from quiesce.model.resources import AppServerSpec, ServerGroup
+from quiesce.model.times import Seconds
 
 replace = msgspec.structs.replace
 
-# A server whose pod is not ready for so long is out of service; for less it may be a probe that was slow.
-UNREADY_SECONDS = 30
-
-
-class Member(msgspec.Struct, frozen=True):
-    server: AppServer
-    pod: Pod | None = None
-
-    @property
-    def name(self) -> str:
-        return self.server.metadata.name
-
-    @property
-    def ordinal(self) -> int:
-        return int(self.name.rsplit("-", 1)[1])
-
-    @property
-    def pod_is_current(self) -> bool:
-        """Whether the pod is the one that the server's own spec asks for."""
-        return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
-
-    def pod_has(self, wanted: str) -> bool:
-        return self.pod is not None and self.pod.metadata.annotations.get(names.TEMPLATE_HASH) == wanted
-
-    @property
-    def is_to_restart(self) -> bool:
-        asked = names.RESTART in self.server.metadata.annotations
-        return asked or (self.pod is not None and self.server.status.restart_pod_uid == self.pod.metadata.uid)
-
-    def is_out(self, now: Seconds) -> bool:
-        """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
-        if self.pod is None or self.pod.metadata.deletion_timestamp or self.server.status.suspend:
-            return True
-        served = self.server.status.served_container_id
-        if not any(status.container_id == served for status in self.pod.status.container_statuses if served):
-            return True
-        return self.unready_for(now) >= UNREADY_SECONDS
-
-    def unready_for(self, now: Seconds) -> Seconds:
-        ready = self.pod.condition("Ready") if self.pod else None
-        since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
-        return 0 if since is None else now - since
+TAKEN = "exists and is not this group's: delete it, or rename the group"
 
 
 class GroupObservation(msgspec.Struct, frozen=True):
@@ -64,7 +26,8 @@ class GroupObservation(msgspec.Struct, frozen=True):
     group: ServerGroup
     members: tuple[Member, ...] = ()  # in the order of their ordinals
     taken: frozenset[str] = frozenset()  # names that the group wants, of servers that are not its own
-    refused: tuple[tuple[str, str], ...] = ()  # servers that the API server did not take as they were to be, and why
+    kept: tuple[Kept, ...] = ()  # what it keeps beside its servers, as far as it is there
+    refused: tuple[tuple[str, str], ...] = ()  # what the API server did not take as it was to be, and why
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -74,6 +37,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
     ready: int = 0
     updated: int = 0
     suspended: int = 0
+    leaving: frozenset[str] = frozenset()  # servers that a scale-down takes
     waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
     stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
     restart_requested_at: Seconds | None = None
@@ -83,16 +47,20 @@ class GroupPlan(msgspec.Struct, frozen=True):
 
 def decide_group(o: GroupObservation) -> GroupPlan:
     """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
-    group = o.group
-    wanted = [m for m in o.members if m.ordinal < group.spec.replicas]
+    group, leaving = o.group, surplus(o.group, o.members, servers_wanted(o.group, o.members))
+    wanted = [m for m in o.members if m.name not in leaving]
     serving = {m.name for m in wanted if is_serving(m, group)}
     plan = GroupPlan(
         ready=len(serving),
-        updated=sum(is_updated(m, group) for m in wanted),
+        updated=min(sum(is_updated(m, group) for m in wanted), group.spec.replicas),
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
-        waits_for=(*(m.name for m in o.members if not _settled(m, group, serving)), *_missing(o)),
+        leaving=frozenset(leaving),
+        waits_for=(
+            *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving)),
+            *_missing(o),
+        ),
         stalled=(
-            *((name, "exists and is not this group's: delete it, or rename the group") for name in sorted(o.taken)),
+            *((name, TAKEN) for name in sorted(o.taken)),
             *o.refused,
             *((m.name, message) for m in o.members if (message := _stalled(m))),
         ),
@@ -106,51 +74,16 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         return plan  # the garbage collector deletes the servers; each drains
     if names.RESTART in group.metadata.annotations:
         return replace(plan, acts=(ConsumeAnnotation(names.RESTART),), restart_requested_at=o.now)
-    return replace(plan, acts=(*_create(o), *_updates(o, wanted, serving), *_surplus(o)))
+    acts = (*keep(group, o.kept), *_create(o), *_updates(o, wanted, serving), *_scale_down(o, leaving))
+    return replace(plan, acts=acts)
 
 
-def is_serving(member: Member, group: ServerGroup) -> bool:
-    """Whether the server serves now and nothing that is already decided will take it out."""
-    server, pod = member.server, member.pod
-    return (
-        pod is not None
-        and pod.metadata.deletion_timestamp is None
-        and server.metadata.deletion_timestamp is None
-        and pod.holds("Ready")
-        and pod.holds(names.GATE)
-        and server.status.state == "Running"
-        and member.pod_is_current
-        and not member.is_to_restart
-        and aim_of(server, group).serve
-    )
-
-
-def is_updated(member: Member, group: ServerGroup) -> bool:
-    return member.pod_has(template_hash(target_spec(group).template))
-
-
-def target_spec(group: ServerGroup) -> AppServerSpec:
-    """The spec that servers are to have: the group's, with the stamp of the last restart in the pod template."""
-    spec, requested = group.spec.template.spec, group.status.restart_requested_at
-    if requested is None:
-        return spec
-    metadata = spec.template.get("metadata") or {}
-    annotations = {**(metadata.get("annotations") or {}), names.RESTARTED_AT: requested.isoformat()}
-    return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
-
-
-def max_unavailable(group: ServerGroup) -> int:
-    """As a count; a percentage is rounded down, and is one at least, as in a Deployment."""
-    value = group.spec.strategy.rolling_update.max_unavailable
-    if isinstance(value, int):
-        return value
-    return max(1, group.spec.replicas * int(re.sub("%$", "", value)) // 100)
+def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
+    return vacancies(group, members, servers_wanted(group, members))
 
 
 def _missing(o: GroupObservation) -> list[str]:
-    present = {m.name for m in o.members} | o.taken
-    wanted = (f"{o.group.metadata.name}-{ordinal}" for ordinal in range(o.group.spec.replicas))
-    return [name for name in wanted if name not in present]
+    return [name for name in names_to_fill(o.group, o.members) if name not in o.taken]
 
 
 def _create(o: GroupObservation) -> list[Act]:
@@ -179,12 +112,12 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str]) -> li
     return acts
 
 
-def _surplus(o: GroupObservation) -> list[Act]:
-    """A scale-down: the servers are stopped first, which can be undone, and deleted once they are."""
+def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
+    """The servers are stopped first, which can be undone, and deleted once they are."""
     acts: list[Act] = []
     for member in o.members:
         server = member.server
-        if member.ordinal < o.group.spec.replicas or server.metadata.deletion_timestamp:
+        if member.name not in leaving or server.metadata.deletion_timestamp:
             continue
         if server.spec.desired_state != "Stopped":
             spec = replace(server.spec, desired_state="Stopped")
@@ -198,6 +131,7 @@ def _differs(member: Member, spec: AppServerSpec, group: ServerGroup) -> bool:
     applied, metadata = _metadata(group), member.server.metadata
     return (
         member.server.spec != spec
+        or metadata.owner is None  # of a group of this name that was deleted without its servers
         or not applied["labels"].items() <= metadata.labels.items()
         or not applied["annotations"].items() <= metadata.annotations.items()
     )
@@ -222,25 +156,14 @@ def _manifest(group: ServerGroup, name: str, spec: AppServerSpec) -> dict[str, A
             "namespace": own.namespace,
             **_metadata(group),
             "finalizers": [names.FINALIZER],
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": "ServerGroup",
-                    "name": own.name,
-                    "uid": own.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owner_reference(group)],
         },
         "spec": msgspec.to_builtins(spec),
     }
 
 
 def _settled(member: Member, group: ServerGroup, serving: set[str]) -> bool:
-    """Whether a server is what the group wants of it now."""
-    if member.ordinal >= group.spec.replicas:
-        return False
+    """Whether a server that the group wants is what it wants of it now."""
     if member.name in serving:
         return is_updated(member, group)
     aim = aim_of(member.server, group)

@@ -1,19 +1,25 @@
 """What a decision about one server looks at."""
 
+import math
 from typing import Self
 
 import msgspec
 
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod
-from quiesce.model.plan import Act
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
+from quiesce.model.plan import Act, ServerPlan
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
-# A drain goes on to the stop this long before the kubelet would end the hold.
+# A drain goes on to the stop this long before the kubelet would end the hold; of a short one it has half.
 STOP_RESERVE_SECONDS = 5
+# Of a pod that is deleted, the kubelet leaves nothing for longer than its grace period and this.
+OVERDUE_SECONDS = 10
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+# A server that gives no answer for less is looked at again before anybody is told.
+SILENT_SECONDS = 10
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -26,6 +32,34 @@ class Refusal(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Untold(msgspec.Struct, frozen=True):
+    """A status that counts, and is not written yet because it may not last."""
+
+    server_uid: str
+    written: AppServerStatus
+    status: AppServerStatus
+    since: Seconds
+    due: Seconds
+
+
+class NodeSays(msgspec.Struct, frozen=True):
+    """What is known of the node of a pod that has not gone in time: certainly off, in order, or neither."""
+
+    is_off: bool
+    is_ready: bool
+    words: str
+
+
+def node_says(node: Node | None) -> NodeSays:
+    if node is None:
+        return NodeSays(is_off=True, is_ready=False, words="does not exist any more")
+    if any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
+        return NodeSays(is_off=True, is_ready=False, words=f"has the taint {OUT_OF_SERVICE}")
+    ready = next((condition.status for condition in node.status.conditions if condition.type == "Ready"), "Unknown")
+    words = "is Ready" if ready == "True" else f"does not answer (Ready is {ready})"
+    return NodeSays(is_off=False, is_ready=ready == "True", words=words)
+
+
 class Notes(msgspec.Struct, frozen=True):
     """What this process has measured or been told about one container. Losing it costs time, never a request."""
 
@@ -34,10 +68,12 @@ class Notes(msgspec.Struct, frozen=True):
     shed_at: Seconds | None = None  # since when every answer closes its connection
     shed_refused: str = ""  # why the server can't be shed
     quiet_since: Seconds | None = None  # since when nothing was active
+    silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     refusal: Refusal | None = None
     checked_template: str = ""  # the hash of the last template that the API server would take
+    untold: Untold | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -50,35 +86,84 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     admin: Report | AdminFailure | None = None
+    node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
 
     @property
     def container(self) -> ContainerStatus | None:
         """The container that runs the server, if it runs: the one with the admin port.
 
-        A pod may be older than the port's name in the spec: the container that has served is the server's still.
+        A pod may be older than the port's name in the spec: it has the name that it was made with.
         """
         if self.pod is None:
             return None
-        port, served = self.server.spec.admin.port, self.server.status.served_container_id
-        name = next((c.name for c in self.pod.spec.containers if any(p.name == port for p in c.ports)), None)
-        statuses = self.pod.status.container_statuses
-        found = next((c for c in statuses if (c.name == name if name else c.container_id == served)), None)
+        ports = {p.name: c.name for c in self.pod.spec.containers for p in c.ports}
+        made_with = self.pod.metadata.annotations.get(names.ADMIN_PORT, "")
+        name = ports.get(self.server.spec.admin.port) or ports.get(made_with)
+        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
         return found if found and found.state.running and found.container_id else None
+
+    @property
+    def missed(self) -> bool:
+        """Whether the server gave no answer this time, and did a moment ago."""
+        silent_since = self.notes.silent_since
+        return silent_since is not None and self.now - silent_since < SILENT_SECONDS
+
+    @property
+    def told_stalled(self) -> str:
+        """What the status says somebody has to mend."""
+        stalled = self._told("Stalled")
+        return stalled.reason if stalled and stalled.status == "True" else ""
 
     @property
     def leaving(self) -> bool:
         return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
 
     @property
+    def overdue_in(self) -> Seconds:
+        """When a pod that is being deleted should be gone; its deletionTimestamp has the grace period in it."""
+        gone_at = seconds(self.pod.metadata.deletion_timestamp) if self.pod else None
+        return math.inf if gone_at is None else gone_at + OVERDUE_SECONDS - self.now
+
+    @property
     def has_served(self) -> bool:
-        """Whether clients can have connections to this container: its gate was opened once."""
-        return self.container is not None and self.server.status.served_container_id == self.container.container_id
+        """Whether the operator has let clients in to this container."""
+        return self.container is not None and self._served_container == self.container.container_id
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether clients can have connections to this container, whoever let them in.
+
+        A gate that is open for another container has outlived a restart in place: it lets nobody in before the pod is
+        ready.
+        """
+        if self.container is None or self.pod is None or self.has_served:
+            return self.has_served
+        return self.pod.holds(names.GATE) and (not self._served_container or self.pod.holds("Ready"))
+
+    @property
+    def _served_container(self) -> str:
+        return self.pod.metadata.annotations.get(names.SERVED_CONTAINER, "") if self.pod else ""
 
     @property
     def reachable(self) -> bool:
         """Whether a drain has anything to lose: clients are or were let in to a container that still runs."""
         return self.container is not None and (self.has_served or (self.pod is not None and self.pod.holds(names.GATE)))
+
+    def as_told(self) -> ServerPlan:
+        """Nothing but what the status says already."""
+        status, ready, drifted = self.server.status, self._told("Ready"), self._told("Drifted")
+        return ServerPlan(
+            status.state or "Pending",
+            ready.reason if ready else "",
+            ready.message if ready else "",
+            drain=status.suspend,
+            stalled=self.told_stalled,
+            drifted=drifted is not None and drifted.status == "True",
+        )
+
+    def _told(self, kind: str) -> Condition | None:
+        return next((c for c in self.server.status.conditions if c.type == kind), None)
 
     @property
     def out_of_date(self) -> str:
@@ -92,19 +177,29 @@ class Observation(msgspec.Struct, frozen=True):
         return ""
 
     @property
-    def hold_ends(self) -> Seconds | None:
-        """When the kubelet signals the server of a pod that is being deleted, whatever the drain has come to."""
+    def stop_at(self) -> Seconds | None:
+        """When the server of a pod that is being deleted is stopped, whatever the drain has come to.
+
+        The kubelet signals it at the end of the hold, or of a grace period that is shorter.
+        """
         if self.pod is None or self.pod.metadata.deletion_timestamp is None:
             return None
         grace = self.pod.metadata.deletion_grace_period_seconds or 0
         hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
         end = seconds(self.pod.metadata.deletion_timestamp)
-        return None if end is None else end - grace + min(hold, grace)
+        if end is None:
+            return None
+        held = min(hold, grace)
+        return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
     def measured(self) -> Self:
-        """The same observation, with what it adds to the notes."""
+        """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
         container_id = self.container.container_id if self.container else ""
-        notes = self.notes
+        notes, server = self.notes, self.server
+        if notes.untold and notes.untold.server_uid != server.metadata.uid:
+            notes = msgspec.structs.replace(notes, untold=None)
+        if notes.untold:
+            server = msgspec.structs.replace(server, status=notes.untold.status)
         if notes.container_id != container_id:
             notes = msgspec.structs.replace(
                 notes,
@@ -112,6 +207,7 @@ class Observation(msgspec.Struct, frozen=True):
                 confirmed_at=None,
                 shed_at=None,
                 quiet_since=None,
+                silent_since=None,
                 shed_refused="",
                 acted=None,
             )
@@ -121,12 +217,15 @@ class Observation(msgspec.Struct, frozen=True):
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
+        silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
             self,
+            server=server,
             notes=msgspec.structs.replace(
                 notes,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
+                silent_since=(notes.silent_since or self.now) if silent else None,
             ),
         )

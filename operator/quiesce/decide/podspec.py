@@ -2,18 +2,27 @@
 
 import hashlib
 import json
+import math
+import re
 from typing import Any
 
 import msgspec
 
 from quiesce.model import names
-from quiesce.model.resources import AppServer
+from quiesce.model.resources import AppServer, ServerGroup
 
 # How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
 RESERVE_SECONDS = 15
 # The hold of a pod whose timeout is -1: large, and still an end for a pod that nobody watches any more.
 ENDLESS_HOLD_SECONDS = 3600
 DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own terminationGracePeriodSeconds
+
+
+# A hook that only waits, by itself or in a shell.
+SLEEP = re.compile(r"(/usr)?(/bin/)?sleep +(?P<count>[0-9]+(\.[0-9]+)?)(?P<unit>[smhd]?)")
+SHELL = re.compile(rf"(/usr)?(/bin/)?(ba|da|a)?sh -[a-z]*c (exec +)? *{SLEEP.pattern} *;?")
+SHELL_WORDS = 3
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class BadTemplateError(ValueError):
@@ -24,6 +33,11 @@ def template_hash(template: dict[str, Any]) -> str:
     """Tells templates apart. Only what the user wrote counts, so an upgrade of the operator rolls nothing."""
     canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def headless_name(group: str) -> str:
+    """The Service by which the servers of a group find each other."""
+    return f"{group}-headless"
 
 
 def hold_seconds(server: AppServer) -> int:
@@ -43,34 +57,62 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
     )
 
 
-def build_pod(server: AppServer) -> dict[str, Any]:
+def _check_restarts(pod_spec: dict[str, Any], container: dict[str, Any]) -> None:
+    where = {"restartPolicy": pod_spec, f"containers[name={container.get('name')}].restartPolicy": container}
+    for field, part in where.items():
+        policy = part.get("restartPolicy") or "Always"
+        if policy != "Always" or part.get("restartPolicyRules"):
+            raise BadTemplateError(
+                f"spec.template.spec.{field}: {policy!r} would leave a server that ended where it is; "
+                "leave the field out, or write 'Always'"
+            )
+
+
+def _own_wait(container: dict[str, Any]) -> int:
+    """How long the template's own preStop hook waits: the hold does that already. A hook that does more is refused."""
+    hook = (container.get("lifecycle") or {}).get("preStop")
+    if not hook:
+        return 0
+    native, command = hook.get("sleep") or {}, (hook.get("exec") or {}).get("command") or []
+    if "seconds" in native:
+        return int(native["seconds"])
+    words = " ".join(command)
+    match = SHELL.fullmatch(words) if len(command) == SHELL_WORDS else SLEEP.fullmatch(words)
+    if match:
+        return math.ceil(float(match["count"]) * UNITS[match["unit"]])
+    name = container.get("name")
+    raise BadTemplateError(
+        f"spec.template.spec.containers[name={name}].lifecycle.preStop: the operator holds the container there while "
+        f"it drains; this hook ({', '.join(hook)}) would run against a server that is being suspended, and be cut when "
+        "the drain ends: do it in a sidecar's preStop, or in the server's own shutdown. A hook that only sleeps is fine"
+    )
+
+
+def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, Any]:
     """The manifest of a server's pod.
 
     Added to the template: the readiness gate, closed at first; the hold, a preStop hook that only waits, so that
-    every deletion leaves time for a drain (its end comes early, when the server's process ends); a grace period
-    that is longer than the hold by the template's own; labels, owner and the template's hash.
+    every deletion leaves time for a drain (its end comes early, when the server's process ends), and takes the place of
+    a hook of the template's own that only waits; a grace period that is longer than the hold by the template's own;
+    labels, owner and the template's hash; and where the group keeps Services, a DNS name in the headless one.
 
     Raises BadTemplateError.
     """
     try:
-        return _build(server)
+        return _build(server, group)
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if isinstance(error, BadTemplateError):
             raise
         raise BadTemplateError(f"spec.template can't be read as a pod template: {error}") from error
 
 
-def _build(server: AppServer) -> dict[str, Any]:
+def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     template = msgspec.json.decode(msgspec.json.encode(server.spec.template), type=dict[str, Any])
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     container = admin_container(spec, server.spec.admin.port)
+    _check_restarts(spec, container)
     lifecycle = container["lifecycle"] = container.get("lifecycle") or {}
-    if lifecycle.get("preStop"):
-        raise BadTemplateError(
-            f"spec.template: container {container.get('name')!r} has a preStop hook of its own; "
-            "the operator holds the pod there while it drains: remove it"
-        )
-    hold = hold_seconds(server)
+    hold = max(hold_seconds(server), _own_wait(container))
     lifecycle["preStop"] = {"exec": {"command": ["sh", "-c", f"exec sleep {hold}"]}}
     grace = spec.get("terminationGracePeriodSeconds")
     grace = DEFAULT_GRACE_SECONDS if grace is None else grace
@@ -78,7 +120,10 @@ def _build(server: AppServer) -> dict[str, Any]:
     gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
     spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
     own = server.metadata
-    labels = {**own.labels, **(metadata.get("labels") or {}), names.MANAGED: "true", names.SERVER: own.name}
+    if group and group.spec.service and not spec.get("subdomain"):
+        spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
+    ours = {key: value for key, value in own.labels.items() if key.startswith(f"{names.GROUP}/")}
+    labels = {**own.labels, **(metadata.get("labels") or {}), **ours, names.MANAGED: "true", names.SERVER: own.name}
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),

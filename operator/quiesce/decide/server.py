@@ -1,15 +1,16 @@
 """The next step for one server."""
 
+import math
 from typing import cast
 
 import msgspec
 
 from quiesce.decide.drain import finished, record, take_out
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import OUT_OF_SERVICE, OVERDUE_SECONDS, NodeSays, Observation
 from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod
+from quiesce.model.objects import ContainerStatus, Pod, Waiting
 from quiesce.model.plan import (
     AddFinalizer,
     CheckTemplate,
@@ -37,13 +38,23 @@ SUSPENDED_POLL_SECONDS = 10.0
 REPEAT_SECONDS = 1.0
 # A server that has not answered for so long since its container started needs somebody to look.
 BOOT_STALLED_SECONDS = 120
+# A pod that is not Ready for so long while its server runs lacks something else.
+NOT_READY_STALLED_SECONDS = 120
 # For a pod that nothing is gained by holding.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 # What a container waits for in any ordinary start.
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
+# What the kubelet says in turns, while it tries again and again.
+CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
+SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
+# How soon other words for trouble that is told already are written.
+TROUBLE_SECONDS = 60.0
+
+# The end of a drained server takes about two seconds, a readiness probe about one; the next state tells of it.
+BRIEF_SECONDS = 3.0
 
 BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
-NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe")
+NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe", tell_within=BRIEF_SECONDS)
 
 
 def decide(o: Observation) -> ServerPlan:
@@ -52,6 +63,8 @@ def decide(o: Observation) -> ServerPlan:
     plan = _paced(o, asked) if asked else None
     if plan is None or plan.act is None:
         plan = _paced(o, _step(o, aim_of(o.server, o.group)))
+    if plan.stalled and plan.stalled != o.told_stalled:
+        plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
 
@@ -108,7 +121,12 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
             return _removed(o)
         return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
     if o.leaving:
-        return _leave(o, aim)
+        leaving = _leave(o, aim)
+        if leaving.act:
+            return leaving
+        if o.overdue_in <= 0:
+            return _overdue(o, pod, leaving)
+        return replace(leaving, wake=min(o.overdue_in, math.inf if leaving.wake is None else leaving.wake))
     if aim.scope == "Removal":
         # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
         withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
@@ -138,7 +156,7 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     if not aim.keep:
         return ServerPlan("Stopped", "Stopped", aim.reason)
     try:
-        return replace(BOOTING, act=CreatePod(build_pod(o.server)))
+        return replace(BOOTING, act=CreatePod(build_pod(o.server, o.group)))
     except BadTemplateError as error:
         return ServerPlan("Pending", "BadTemplate", str(error), stalled="BadTemplate")
 
@@ -158,7 +176,7 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date; not before the API server would take its successor."""
     wanted = template_hash(o.server.spec.template)
     try:
-        check = CheckTemplate(build_pod(o.server), wanted)
+        check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:
         return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
     return _stop(o, _rollout(o)) if o.notes.checked_template == wanted else _check(o, aim, check)
@@ -219,9 +237,34 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
     return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
 
 
+def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
+    """A pod that nobody ends. It is only let go of where it can't run any more: two would own its volumes otherwise."""
+    unknown = NodeSays(is_off=False, is_ready=False, words="can't be looked at: the operator has no right to")
+    node = o.node or unknown
+    where = f"node {pod.spec.node_name} {node.words}"
+    if node.is_off and not isinstance(o.admin, Report):
+        message = f"the pod is let go of, and the server starts elsewhere: its {where}"
+        return replace(leaving, stalled="NodeLost", message=message, act=DeletePod(0))
+    told = replace(leaving, state="Stopping", wake=OVERDUE_SECONDS)
+    if pod.metadata.finalizers and o.container is None:
+        held = ", ".join(pod.metadata.finalizers)
+        return replace(told, stalled="DeletionOverdue", message=f"the pod is held by its finalizers: {held}")
+    if isinstance(o.admin, Report) or node.is_ready:
+        message = f"the pod should be gone, may still run, and its {where}: see the kubelet there"
+        return replace(told, stalled="DeletionOverdue", message=message)
+    message = (
+        f"the pod should be gone, and its {where}: bring the node back; or when it is certainly off, delete the Node "
+        f"or taint it {OUT_OF_SERVICE}, and the server starts elsewhere"
+    )
+    return replace(told, stalled="NodeLost", message=message)
+
+
 def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
     done = finished(o, outcome) if outcome and o.server.status.state != "Stopping" else None
-    return ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
+    stopping = ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
+    # What was cut can't be found out afterwards; an end without a loss is told with the start of the next pod.
+    is_brief = aim.keep and outcome in (None, "Drained")
+    return replace(stopping, tell_within=BRIEF_SECONDS) if is_brief else stopping
 
 
 def _suspend(o: Observation, aim: Aim) -> ServerPlan:
@@ -247,6 +290,8 @@ def _serve(o: Observation) -> ServerPlan:
     gate_open = pod.holds(names.GATE)
     serves = gate_open and o.has_served and pod.holds("Ready")
     running = ServerPlan("Running", "Running", "serves")
+    if o.missed and serves:
+        return replace(running, wake=REPEAT_SECONDS)
     if isinstance(o.admin, AdminFailure) and serves:
         # Requests are answered: what is broken is our way to ask. It is told, and nothing is taken away.
         return replace(running, stalled=f"Admin{o.admin.kind}", message=o.admin.message, wake=SUSPENDED_POLL_SECONDS)
@@ -266,11 +311,26 @@ def _serve(o: Observation) -> ServerPlan:
     if not gate_open or not o.has_served:
         # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
         served = container.container_id if container else ""
-        opened = replace(NOT_READY, served_container=served, finished=_aborted(o))
-        return replace(opened, act=SetGate(open=True, reason="ServerRuns"))
-    if not pod.holds("Ready"):
-        return replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
-    return running
+        gate = SetGate(open=True, reason="ServerRuns", served_container=served)
+        taken_back = o.server.status.suspend is not None
+        return replace(
+            NOT_READY, finished=_aborted(o), act=gate, tell_within=0 if taken_back else NOT_READY.tell_within
+        )
+    return running if pod.holds("Ready") else _not_ready(o, pod)
+
+
+def _not_ready(o: Observation, pod: Pod) -> ServerPlan:
+    waiting = replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
+    changes = (condition.last_transition_time for kind in (names.GATE, "Ready") if (condition := pod.condition(kind)))
+    due = max((at.timestamp() for at in changes if at), default=o.now) + NOT_READY_STALLED_SECONDS
+    if o.now < due:
+        return replace(waiting, wake=due - o.now)
+    containers = [status.name for status in pod.status.container_statuses if not status.ready]
+    gates = [gate.condition_type for gate in pod.spec.readiness_gates if not pod.holds(gate.condition_type)]
+    missing = [f"container {name} is not ready (see its readiness probe and the pod's Events)" for name in containers]
+    missing += [f"readiness gate {gate} is not True (whoever sets it has to)" for gate in gates]
+    why = "; ".join(missing) or "see the pod's conditions"
+    return replace(waiting, stalled="PodNotReady", message=f"the server runs, but its pod is not Ready: {why}")
 
 
 def _boot(o: Observation) -> ServerPlan | None:
@@ -282,6 +342,9 @@ def _boot(o: Observation) -> ServerPlan | None:
         waiting = None if o.admin.runs else replace(BOOTING, wake=BOOT_POLL_SECONDS)
     else:
         waiting = _waiting_for_answer(o, o.container)
+    loops = o.told_stalled == CRASH_LOOP and o.pod is not None and any(s.restart_count for s in _statuses(o.pod))
+    if waiting and waiting.state == "Starting" and loops:  # until it runs: most tries end as the last one did
+        waiting = replace(o.as_told(), wake=waiting.wake)
     gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and not o.has_served
     if waiting and gate_is_stale:  # it outlives a restart of the container in place
         return replace(waiting, act=SetGate(open=False, reason="ServerNotRunning"))
@@ -293,6 +356,8 @@ def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPla
     up_for = o.now - ((seconds(container.state.running.started_at) if container.state.running else None) or o.now)
     if failure.kind == "Unreachable" and up_for < BOOT_STALLED_SECONDS:
         return replace(BOOTING, wake=BOOT_POLL_SECONDS if up_for < QUICK_BOOT_SECONDS else 1.0)
+    if o.missed and o.server.status.conditions:
+        return replace(o.as_told(), wake=REPEAT_SECONDS)
     reason = f"Admin{failure.kind}"
     return ServerPlan("Unknown", reason, failure.message, stalled=reason, wake=SLOW_POLL_SECONDS)
 
@@ -302,19 +367,38 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
     scheduled = pod.condition("PodScheduled")
     if scheduled and scheduled.status == "False":
         return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
-    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    statuses = _statuses(pod)
     for container in statuses:
         waiting = container.state.waiting
         if waiting and waiting.reason not in ORDINARY_WAITING:
-            message = f"container {container.name}: {waiting.message or waiting.reason}"
-            return ServerPlan("Pending", waiting.reason, message, stalled=waiting.reason)
+            reason, message = _trouble(pod, container, waiting)
+            return ServerPlan("Pending", reason, message, stalled=reason, tell_within=TROUBLE_SECONDS)
     due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
-    if any(status.restart_count or status.state.running for status in statuses) or o.server.status.served_container_id:
+    has_run = names.SERVED_CONTAINER in pod.metadata.annotations
+    if has_run or any(status.restart_count or status.state.running for status in statuses):
         return BOOTING  # something ran or runs: what it comes to, the kubelet tells
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)
     message = f"no container has run for {BOOT_STALLED_SECONDS} s since the pod was made: see the pod's Events"
     return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
+
+
+def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[str, str]:
+    """Why a container does not start, in words that stay the same from try to try."""
+    reason = SAME_TROUBLE.get(waiting.reason, waiting.reason)
+    if reason == CRASH_LOOP:
+        end = container.last_state.terminated
+        how = f" ({end.reason}, exit code {end.exit_code})" if end else ""
+        log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name} --previous"
+        return reason, f"container {container.name} ends again and again{how}: see `{log}`"
+    if reason == IMAGE_PULL:
+        cause = waiting.message.rsplit("ErrImagePull: ", 1)[-1]
+        return reason, f"container {container.name}: image {container.image} can't be pulled: {cause}"
+    return reason, f"container {container.name}: {waiting.message or reason}"
+
+
+def _statuses(pod: Pod) -> tuple[ContainerStatus, ...]:
+    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
 
 
 def _ours(o: Observation) -> Drain | None:

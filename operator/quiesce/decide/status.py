@@ -3,11 +3,11 @@
 import msgspec
 
 from quiesce.decide.group import GroupObservation, GroupPlan
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import Observation, Untold
 from quiesce.decide.requests import accepted_suspend
 from quiesce.model import names
-from quiesce.model.objects import Condition, Metadata
-from quiesce.model.plan import Note, ServerPlan
+from quiesce.model.objects import Condition
+from quiesce.model.plan import CheckTemplate, Note, ServerPlan
 from quiesce.model.resources import AppServerStatus, ServerGroupStatus, ServerSays
 from quiesce.model.server import Report
 from quiesce.model.times import Moment, Seconds, moment
@@ -16,6 +16,8 @@ replace = msgspec.structs.replace
 
 NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
+# How often a group's counts and messages are written while it goes on with what it is at.
+PROGRESS_SECONDS = 20.0
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
@@ -31,18 +33,32 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
         ("Drifted", plan.drifted, plan.reason if plan.drifted else "NotDrifted", plan.message if plan.drifted else ""),
         _requests_fact(plan.notes),
     )
+    # What is to be made of a new template is not known before the API server has said what it makes of it.
+    generation = before.observed_generation if isinstance(plan.act, CheckTemplate) else metadata.generation
     return AppServerStatus(
         state=plan.state,
-        observed_generation=metadata.generation,
-        served_container_id=before.served_container_id if plan.served_container is None else plan.served_container,
+        observed_generation=generation,
         accepted_suspend=accepted,
         restart_pod_uid=plan.restart_pod_uid or before.restart_pod_uid,
         server=ServerSays(report.suspend_state, report.server_state) if report else None,
         active_requests=report.active_requests if report else None,
         suspend=plan.drain,
         last_drain=plan.finished or before.last_drain,
-        conditions=_conditions(facts, before.conditions, metadata, o.now),
+        conditions=_conditions(facts, before.conditions, generation, o.now),
     )
+
+
+def to_tell(o: Observation, plan: ServerPlan) -> tuple[AppServerStatus | None, Untold | None]:
+    """The status to write now; or the one that is to wait, in case it is over before it is due; or neither."""
+    after, before = server_status(o, plan), o.notes.untold
+    written = before.written if before else o.server.status
+    if not worth_writing(written, after):
+        return None, None
+    since = before.since if before and before.status.state == after.state else o.now
+    due = since + plan.tell_within
+    if o.now >= due:
+        return after, None
+    return None, Untold(o.server.metadata.uid, written, after, since, due)
 
 
 def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
@@ -85,7 +101,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
-    waits = f"; waits for {_some(plan.waits_for, ', ')}" if plan.waits_for else ""
+    waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
@@ -106,17 +122,43 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
         selector=f"{names.SERVER_GROUP}={group.metadata.name}",
         accepted_suspend=accepted,
         restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
-        conditions=_conditions(facts, before.conditions, group.metadata, o.now),
+        conditions=_conditions(facts, before.conditions, group.metadata.generation, o.now),
     )
+
+
+def group_due(before: ServerGroupStatus, after: ServerGroupStatus, written_at: Seconds) -> Seconds | None:
+    """When a group's status is to be written: a past time for at once, None for never."""
+    if before == after:
+        return None
+    counts = {"ready_replicas": after.ready_replicas, "updated_replicas": after.updated_replicas}
+    only_progress = replace(before, conditions=_without_messages(before), **counts) == replace(
+        after, conditions=_without_messages(after)
+    )
+    return written_at + PROGRESS_SECONDS if only_progress else written_at
+
+
+def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
+    return tuple(replace(condition, message="") for condition in status.conditions)
 
 
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     before = o.group.status.conditions
     notes = [note for note in plan.notes if _is_new(note, before)]
-    phase, known = _phase(o, plan), next((c.reason for c in before if c.type == "Progressing"), "")
-    if phase != known:
+    phase = _phase(o, plan)
+    if phase != _told_phase(o):
         notes.append(Note(phase, f"{plan.updated} of {o.group.spec.replicas} up to date", warning=False))
     return tuple(notes)
+
+
+def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
+    """The servers that are waited for, each with what it says that it waits for itself."""
+    said = {
+        member.name: condition.message
+        for member in o.members
+        for condition in member.server.status.conditions
+        if condition.type == "Progressing" and condition.status == "True" and condition.message
+    }
+    return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
 
 
 def _some(things: tuple[str, ...], separator: str) -> str:
@@ -127,9 +169,15 @@ def _some(things: tuple[str, ...], separator: str) -> str:
 def _phase(o: GroupObservation, plan: GroupPlan) -> str:
     if not plan.waits_for:
         return "Settled"
-    if len(o.members) > o.group.spec.replicas:
+    if plan.leaving:
         return "ScalingDown"
-    return "RollingUpdate" if plan.updated < min(len(o.members), o.group.spec.replicas) else "Waiting"
+    # A roll is over when its last server serves.
+    rolls = plan.updated < min(len(o.members), o.group.spec.replicas) or _told_phase(o) == "RollingUpdate"
+    return "RollingUpdate" if rolls else "Waiting"
+
+
+def _told_phase(o: GroupObservation) -> str:
+    return next((c.reason for c in o.group.status.conditions if c.type == "Progressing"), "")
 
 
 Fact = tuple[str, bool, str, str]  # type, status, reason, message of a condition
@@ -147,7 +195,7 @@ def _is_new(note: Note, before: tuple[Condition, ...]) -> bool:
 
 
 def _conditions(
-    facts: tuple[Fact, ...], before: tuple[Condition, ...], metadata: Metadata, now: Seconds
+    facts: tuple[Fact, ...], before: tuple[Condition, ...], generation: int, now: Seconds
 ) -> tuple[Condition, ...]:
     known = {condition.type: condition for condition in before}
     return tuple(
@@ -156,7 +204,7 @@ def _conditions(
             status="True" if holds else "False",
             reason=reason,
             message=message,
-            observed_generation=metadata.generation,
+            observed_generation=generation,
             last_transition_time=_since(known.get(kind), holds=holds) or moment(float(int(now))),
         )
         for kind, holds, reason, message in facts

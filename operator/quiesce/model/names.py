@@ -9,6 +9,7 @@ SUSPEND = f"{GROUP}/suspend"
 SUSPEND_REASON = f"{GROUP}/suspend-reason"
 RESTART = f"{GROUP}/restart"
 FORCE = f"{GROUP}/force"
+SPECIFIED_DELETE = f"{GROUP}/specified-delete"
 
 # Labels and annotations that the operator sets.
 MANAGED = f"{GROUP}/managed"
@@ -17,8 +18,10 @@ SERVER_GROUP = f"{GROUP}/group"
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 ADMIN_PORT = f"{GROUP}/admin-port"
 METADATA_HASH = f"{GROUP}/metadata-hash"
+SPEC_HASH = f"{GROUP}/spec-hash"
 HOLD_SECONDS = f"{GROUP}/hold-seconds"
 OPENED_AT = f"{GROUP}/opened-at"
+SERVED_CONTAINER = f"{GROUP}/served-container"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
 # The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.

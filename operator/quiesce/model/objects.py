@@ -78,8 +78,14 @@ class Container(Narrow, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
+class ReadinessGate(Narrow, frozen=True):
+    condition_type: str
+
+
 class PodSpec(Narrow, frozen=True):
     containers: tuple[Container, ...] = ()
+    readiness_gates: tuple[ReadinessGate, ...] = ()
+    node_name: str = ""
 
 
 class Waiting(Narrow, frozen=True):
@@ -91,9 +97,15 @@ class Running(Narrow, frozen=True):
     started_at: datetime | None = None
 
 
+class Terminated(Narrow, frozen=True):
+    exit_code: int = 0
+    reason: str = ""
+
+
 class ContainerState(Narrow, frozen=True):
     waiting: Waiting | None = None
     running: Running | None = None
+    terminated: Terminated | None = None
 
 
 class ContainerStatus(Narrow, frozen=True):
@@ -101,7 +113,9 @@ class ContainerStatus(Narrow, frozen=True):
     container_id: str = msgspec.field(name="containerID", default="")
     ready: bool = False
     restart_count: int = 0
+    image: str = ""
     state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
 
 
 class PodStatus(Narrow, frozen=True):
@@ -125,6 +139,24 @@ class Pod(Narrow, frozen=True):
     def holds(self, kind: str) -> bool:
         condition = self.condition(kind)
         return condition is not None and condition.status == "True"
+
+
+class Taint(Narrow, frozen=True):
+    key: str
+
+
+class NodeSpec(Narrow, frozen=True):
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeStatus(Narrow, frozen=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+class Node(Narrow, frozen=True):
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
 
 
 class TargetRef(Narrow, frozen=True):
@@ -154,10 +186,22 @@ class EndpointSlice(Narrow, frozen=True):
         return self.metadata.labels.get("kubernetes.io/service-name", "")
 
 
-class ServiceSpec(Narrow, frozen=True):
-    publish_not_ready_addresses: bool = False
-
-
 class Service(Narrow, frozen=True):
     metadata: Metadata
-    spec: ServiceSpec = ServiceSpec()
+    spec: dict[str, Any] = {}
+
+    @property
+    def publishes_not_ready(self) -> bool:
+        """Whether its EndpointSlices call every address ready, whatever the pods say."""
+        return bool(self.spec.get("publishNotReadyAddresses"))
+
+
+class Budget(Narrow, frozen=True):
+    """A PodDisruptionBudget."""
+
+    metadata: Metadata
+    spec: dict[str, Any] = {}
+
+
+# What a group keeps beside its servers.
+Kept = Service | Budget

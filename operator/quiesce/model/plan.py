@@ -38,8 +38,11 @@ class CreatePod(Act, frozen=True):
 
 
 class SetGate(Act, frozen=True):
+    """`served_container` is written down with it: the container that clients are, or were, let in to."""
+
     open: bool
     reason: str
+    served_container: str = ""
 
 
 class Shed(Act, frozen=True):
@@ -79,6 +82,18 @@ class DeleteServer(Act, frozen=True):
     uid: str
 
 
+class ApplyObject(Act, frozen=True):
+    """Create an object that the group keeps beside its servers, or bring it to this manifest."""
+
+    manifest: dict[str, Any]
+
+
+class DeleteObject(Act, frozen=True):
+    kind: str
+    name: str
+    uid: str
+
+
 # Before these, the world is looked at live: they take something away that the next look can't give back at once.
 DISRUPTIVE = (RemoveFinalizer, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
 
@@ -99,9 +114,10 @@ class ServerPlan(msgspec.Struct, frozen=True):
     message: str
     act: Act | None = None
     wake: Seconds | None = None
+    # For how long it may stay unwritten: what is over by then is told along with what comes next.
+    tell_within: Seconds = 0
     drain: Drain | None = None
     finished: LastDrain | None = None
-    served_container: str | None = None
     restart_pod_uid: str | None = None
     stalled: str = ""  # a reason, when a person or another program has to do something
     drifted: bool = False

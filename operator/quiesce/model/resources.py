@@ -67,8 +67,6 @@ class ServerSays(Narrow, frozen=True):
 class AppServerStatus(Narrow, frozen=True):
     state: State | None = None
     observed_generation: int = 0
-    # The container whose gate the operator opened: only such a one has served, and can lose requests.
-    served_container_id: str = msgspec.field(name="servedContainerID", default="")
     accepted_suspend: str | None = None
     restart_pod_uid: str | None = msgspec.field(name="restartPodUID", default=None)
     server: ServerSays | None = None
@@ -95,8 +93,9 @@ class ServerTemplate(Narrow, frozen=True):
 
 
 class RollingUpdate(Narrow, frozen=True):
-    # A count, or a percentage of replicas.
+    # Counts, or percentages of replicas.
     max_unavailable: int | str = 1
+    max_surge: int | str = 0
 
 
 class Strategy(Narrow, frozen=True):
@@ -104,11 +103,20 @@ class Strategy(Narrow, frozen=True):
     rolling_update: RollingUpdate = RollingUpdate()
 
 
+class GroupService(Narrow, frozen=True):
+    # As in a Service.
+    ports: tuple[dict[str, Any], ...]
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: dict[str, str] = {}
+
+
 class ServerGroupSpec(Narrow, frozen=True):
     template: ServerTemplate
     replicas: int = 1
     desired_state: DesiredState = "Running"
     strategy: Strategy = Strategy()
+    pod_disruption_budget: Literal["Managed", "None"] = "Managed"
+    service: GroupService | None = None
 
 
 class ServerGroupStatus(Narrow, frozen=True):

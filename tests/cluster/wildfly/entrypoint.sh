@@ -16,6 +16,11 @@ if [ -n "$username" ]; then
 fi
 unset QUIESCE_ADMIN_PASSWORD password
 
+if [ -n "${QUIESCE_FAULTY_PROXY:-}" ]; then
+    java -Xmx32m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dsun.net.httpserver.nodelay=true \
+        -cp "$JBOSS_HOME/classes.jar" dev.quiesce.faults.FaultyProxy &
+fi
+
 # A transaction node id has at most 23 bytes; the end of a pod's name is the part that differs.
 node=$(hostname | tail -c 24)
 export JAVA_OPTS="$JAVA_OPTS ${JAVA_OPTS_APPEND:-}"

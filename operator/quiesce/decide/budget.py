@@ -1,0 +1,19 @@
+"""How many servers of a group may be out of service at a time, and how many there may be too many."""
+
+from quiesce.model.resources import ServerGroup
+
+
+def max_unavailable(group: ServerGroup) -> int:
+    """As a count; a percentage is rounded down, and is one at least, as in a Deployment."""
+    value = group.spec.strategy.rolling_update.max_unavailable
+    if isinstance(value, int):
+        return value
+    return max(1, group.spec.replicas * int(value.removesuffix("%")) // 100)
+
+
+def max_surge(group: ServerGroup) -> int:
+    """As a count; a percentage is rounded up, as in a Deployment."""
+    value = group.spec.strategy.rolling_update.max_surge
+    if isinstance(value, int):
+        return value
+    return -(-group.spec.replicas * int(value.removesuffix("%")) // 100)

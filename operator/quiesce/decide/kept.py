@@ -1,0 +1,120 @@
+"""What a group keeps beside its servers: a PodDisruptionBudget and, on request, a Service and a headless one."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from quiesce.decide.budget import max_unavailable
+from quiesce.decide.podspec import headless_name, template_hash
+from quiesce.model import names
+from quiesce.model.objects import Budget, Kept
+from quiesce.model.plan import Act, ApplyObject, DeleteObject
+from quiesce.model.resources import GroupService, ServerGroup
+
+Manifest = dict[str, Any]
+
+
+def keep(group: ServerGroup, found: Iterable[Kept]) -> list[Act]:
+    """The steps from what is found, of this group and of nobody, to what is wanted."""
+    wanted = {(m["kind"], m["metadata"]["name"]): m for m in _wanted(group)}
+    known = {(kind_of(thing), thing.metadata.name): thing for thing in found}
+    acts: list[Act] = [
+        ApplyObject(manifest) for key, manifest in wanted.items() if key not in known or not is_so(known[key], manifest)
+    ]
+    return acts + [DeleteObject(*key, thing.metadata.uid) for key, thing in known.items() if key not in wanted]
+
+
+def kind_of(thing: Kept) -> str:
+    return "PodDisruptionBudget" if isinstance(thing, Budget) else "Service"
+
+
+def _wanted(group: ServerGroup) -> list[Manifest]:
+    spec, name = group.spec, group.metadata.name
+    manifests = []
+    if spec.pod_disruption_budget == "Managed":
+        manifests.append(_manifest(group, "PodDisruptionBudget", name, _budget(group)))
+    if spec.service:
+        service = spec.service
+        manifests += [
+            _manifest(group, "Service", name, _service(group, service), service.annotations),
+            _manifest(group, "Service", headless_name(name), _headless(group, service)),
+        ]
+    return manifests
+
+
+def _budget(group: ServerGroup) -> Manifest:
+    """Kubernetes can't reckon with percentages or `maxUnavailable` for pods whose owner has no scale subresource.
+
+    A pod that is not ready serves nobody: evicting it costs nothing, and the hold drains what it has left.
+    """
+    return {
+        "minAvailable": max(0, group.spec.replicas - max_unavailable(group)),
+        "selector": {"matchLabels": _selector(group)},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+
+
+def _service(group: ServerGroup, service: GroupService) -> Manifest:
+    return {"type": service.type, "selector": _selector(group), "ports": list(service.ports)}
+
+
+def _headless(group: ServerGroup, service: GroupService) -> Manifest:
+    """For servers to find each other, before they serve as well: requests have no business here."""
+    ports = [{key: value for key, value in port.items() if key != "nodePort"} for port in service.ports]
+    return {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(group), "ports": ports}
+
+
+def _selector(group: ServerGroup) -> dict[str, str]:
+    return {names.SERVER_GROUP: group.metadata.name}
+
+
+def _manifest(
+    group: ServerGroup, kind: str, name: str, spec: Manifest, annotations: dict[str, str] | None = None
+) -> Manifest:
+    annotations = annotations or {}
+    return {
+        "apiVersion": "v1" if kind == "Service" else "policy/v1",
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": group.metadata.namespace,
+            "labels": {names.MANAGED: "true", **_selector(group)},
+            "annotations": {**annotations, names.SPEC_HASH: template_hash({"spec": spec, "annotations": annotations})},
+            "ownerReferences": [owner_reference(group)],
+        },
+        "spec": spec,
+    }
+
+
+def owner_reference(group: ServerGroup) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "ServerGroup",
+        "name": group.metadata.name,
+        "uid": group.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def is_so(found: Kept, manifest: Manifest) -> bool:
+    """The hash tells of a wish that changed, the comparison of an object that somebody else has changed."""
+    metadata, owner = manifest["metadata"], found.metadata.owner
+    (group,) = metadata["ownerReferences"]
+    return (
+        owner is not None
+        and owner.uid == group["uid"]
+        and metadata["labels"].items() <= found.metadata.labels.items()
+        and metadata["annotations"].items() <= found.metadata.annotations.items()
+        and found.spec.get("selector") == manifest["spec"]["selector"]  # one label more selects other pods
+        and _covers(found.spec, manifest["spec"])
+    )
+
+
+def _covers(found: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there; what the API server has filled in besides does not matter."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_covers(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        alike = isinstance(found, list) and len(found) == len(wanted)
+        return alike and all(_covers(*pair) for pair in zip(found, wanted, strict=True))
+    return bool(found == wanted)

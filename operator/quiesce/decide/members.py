@@ -1,0 +1,96 @@
+"""The servers of a group, and which of them it wants to keep."""
+
+import re
+
+import msgspec
+
+from quiesce.decide.podspec import template_hash
+from quiesce.model import names
+from quiesce.model.objects import Pod
+from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds, seconds
+
+# A server whose pod is not ready for so long is out of service; for less it may be a probe that was slow.
+UNREADY_SECONDS = 30
+
+
+class Member(msgspec.Struct, frozen=True):
+    server: AppServer
+    pod: Pod | None = None
+
+    @property
+    def name(self) -> str:
+        return self.server.metadata.name
+
+    @property
+    def ordinal(self) -> int:
+        return int(self.name.rsplit("-", 1)[1])
+
+    @property
+    def pod_is_current(self) -> bool:
+        """Whether the pod is the one that the server's own spec asks for."""
+        return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
+
+    def pod_has(self, wanted: str) -> bool:
+        return self.pod is not None and self.pod.metadata.annotations.get(names.TEMPLATE_HASH) == wanted
+
+    @property
+    def is_to_restart(self) -> bool:
+        asked = names.RESTART in self.server.metadata.annotations
+        return asked or (self.pod is not None and self.server.status.restart_pod_uid == self.pod.metadata.uid)
+
+    def is_out(self, now: Seconds) -> bool:
+        """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
+        if self.pod is None or self.pod.metadata.deletion_timestamp or self.server.status.suspend:
+            return True
+        served = self.pod.metadata.annotations.get(names.SERVED_CONTAINER)
+        if not any(status.container_id == served for status in self.pod.status.container_statuses if served):
+            return True
+        return self.unready_for(now) >= UNREADY_SECONDS
+
+    def unready_for(self, now: Seconds) -> Seconds:
+        ready = self.pod.condition("Ready") if self.pod else None
+        since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
+        return 0 if since is None else now - since
+
+    def is_leaving(self, group: ServerGroup) -> bool:
+        """Whether a scale-down or a deletion has begun to take the server."""
+        stops = self.server.spec.desired_state == "Stopped" != group.spec.template.spec.desired_state
+        return stops or self.server.metadata.deletion_timestamp is not None
+
+    @property
+    def serves(self) -> bool:
+        pod = self.pod
+        return bool(pod and not pod.metadata.deletion_timestamp and pod.holds("Ready") and pod.holds(names.GATE))
+
+
+def ordinal_of(name: str, group: str) -> int | None:
+    """The number in `<group>-<ordinal>`; None for a name that a group does not give."""
+    match = re.fullmatch(re.escape(group) + r"-(0|[1-9][0-9]{0,8})", name)
+    return int(match.group(1)) if match else None
+
+
+def surplus(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> set[str]:
+    """The servers that a scale-down takes.
+
+    Those first that it has begun to take already, then those that are asked for, then those that do not serve, and
+    then the highest ordinal.
+    """
+
+    def rank(member: Member) -> tuple[bool, bool, bool, int]:
+        asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
+        return member.is_leaving(group), asked, not member.serves, member.ordinal
+
+    return {member.name for member in sorted(members, key=rank)[wanted:]}
+
+
+def vacancies(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> list[str]:
+    """The names of the servers that a group lacks: the lowest ordinals that it does not have."""
+    known = {member.ordinal for member in members}
+    free: list[str] = []
+    ordinal = 0
+    while len(free) < wanted - len(members):
+        if ordinal not in known:
+            free.append(f"{group.metadata.name}-{ordinal}")
+        ordinal += 1
+    return free

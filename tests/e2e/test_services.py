@@ -1,0 +1,117 @@
+"""Services that a group keeps, and Services as users have them over its servers: what a withdrawal waits for."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.estate import Estate, Watcher, wait
+
+PORTS = [{"name": "http", "port": 80, "targetPort": "http"}]
+KEPT = {"service": {"ports": PORTS}}
+SERVERS = {"web-0", "web-1"}
+UNCONFIRMED_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Estate]:
+    with Estate("services") as estate:
+        estate.group("web", replicas=2, fields=KEPT)
+        estate.wait_ready("web", 2)
+        yield estate
+
+
+def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
+    assert web.endpoints("web") == SERVERS
+    headless = web.get("svc", "web-headless")
+    assert headless
+    assert headless["spec"]["clusterIP"] == "None"
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+    assert {(pod["spec"]["hostname"], pod["spec"]["subdomain"]) for pod in web.pods("web").values()} == {
+        (server, "web-headless") for server in SERVERS
+    }
+    web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
+    wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
+    web.kubectl("patch", "svc", "web", "-p", '{"spec": {"ports": [{"port": 80, "targetPort": 1}]}}')
+    wait("its port is put back", lambda: [port["targetPort"] for port in spec(web)["ports"]] == ["http"], 10)
+    web.kubectl("delete", "svc", "web-headless")
+    wait("it is made again", lambda: web.get("svc", "web-headless"), 10)
+    wait("the servers are in it", lambda: web.endpoints("web") == SERVERS, 10)
+
+
+def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -> None:
+    """All but those that publish servers which are not ready: they are named, and not waited for."""
+    web.service("other", app="web")
+    web.service("peers", app="web", publishNotReadyAddresses=True)
+    wait("the servers are in both", lambda: web.endpoints("other") == web.endpoints("peers") == SERVERS, 10)
+
+    def look() -> tuple[str, bool]:
+        state = web.state("web-1")  # before the endpoints: those can only be later
+        return state, "web-1" in web.endpoints("web") | web.endpoints("other")
+
+    with Watcher(look) as watcher:
+        web.annotate("aps/web-1", suspend="true")
+        web.wait_state("web-1", "Suspended", 15)
+    assert not {("Suspending", True), ("Suspended", True)} & set(watcher.seen)
+    assert web.endpoints("web") == web.endpoints("other") == {"web-0"}
+    assert web.endpoints("peers") == SERVERS
+    assert "peers" in web.status("web-1")["suspend"]["unconfirmable"]
+    resume(web)
+    wait("it is back in the other, too", lambda: web.endpoints("other") == SERVERS, 5)
+    web.kubectl("delete", "svc", "other", "peers")
+
+
+def test_a_withdrawal_that_a_service_does_not_confirm_is_told_and_waited_for(web: Estate) -> None:
+    """An EndpointSlice that nobody keeps up."""
+    pod = web.get("pod", "web-1")
+    assert pod
+    target = {"kind": "Pod", "name": "web-1", "namespace": web.namespace, "uid": pod["metadata"]["uid"]}
+    web.apply(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        "by-hand",
+        metadata={"labels": {"kubernetes.io/service-name": "by-hand"}},
+        addressType="IPv4",
+        endpoints=[{"addresses": [pod["status"]["podIP"]], "conditions": {"ready": True}, "targetRef": target}],
+        ports=[{"port": 8080}],
+    )
+    time.sleep(1)  # the operator has seen it
+    began = time.monotonic()
+    web.annotate("aps/web-1", suspend="true")
+    stalled = wait("it is told", lambda: unconfirmed(web), UNCONFIRMED_SECONDS + 15)
+    assert "by-hand" in stalled["message"]
+    assert time.monotonic() - began > UNCONFIRMED_SECONDS - 1
+    assert web.state("web-1") == "PreSuspend"
+    assert web.says("web-1") == "RUNNING"
+    web.kubectl("delete", "endpointslice", "by-hand")
+    web.wait_state("web-1", "Suspended", 15)
+    assert not unconfirmed(web)
+    resume(web)
+
+
+def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web: Estate) -> None:
+    before = web.uids("web")
+    web.group("web", replicas=2)
+    wait("they are gone", lambda: web.get("svc", "web") is None and web.get("svc", "web-headless") is None, 10)
+    time.sleep(2)  # for a roll that would begin
+    assert web.uids("web") == before
+    web.group("web", replicas=2, fields=KEPT)
+    web.wait_ready("web", 2)
+    assert web.uids("web") == before
+
+
+def spec(estate: Estate) -> dict[str, Any]:
+    found = estate.get("svc", "web")
+    assert found
+    return dict(found["spec"])
+
+
+def resume(estate: Estate) -> None:
+    estate.annotate("aps/web-1", suspend=None)
+    estate.wait_ready("web", 2)
+
+
+def unconfirmed(estate: Estate) -> dict[str, Any]:
+    condition = estate.condition("aps", "web-1", "Stalled")
+    return condition if condition.get("reason") == "WithdrawalUnconfirmed" else {}
