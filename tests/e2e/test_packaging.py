@@ -12,14 +12,15 @@ from datetime import datetime
 import pytest
 
 from tests import install
+from tests.audit import ASIDE, WRITES
 from tests.cluster.access import is_local, kubeconfig
+from tests.cluster.control_plane import OPERATOR
 from tests.cluster.load import Load, service_url
 from tests.cluster.paths import AUDIT_LOG, PROJECT
 from tests.estate import OPERATOR_NAMESPACE, Estate, Watcher, kubectl, wait
 
 SERVERS = ("shop-0", "shop-1", "shop-2")
 OWN = "deployments,jobs,pods,leases,roles,rolebindings,networkpolicies"
-
 
 pytestmark = pytest.mark.alone
 
@@ -124,9 +125,8 @@ def writes_since(began: float) -> list[tuple[float, str]]:
     for line in AUDIT_LOG.read_text().splitlines():
         entry = json.loads(line)
         at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
-        own = entry["user"]["username"] == f"system:serviceaccount:{OPERATOR_NAMESPACE}:quiesce"
-        writes = entry["verb"] in ("create", "update", "patch", "delete")
-        if at >= began and own and writes and entry["objectRef"]["resource"] not in ("events", "leases"):
+        own = entry["user"]["username"] == OPERATOR and entry["verb"] in WRITES
+        if at >= began and own and entry["objectRef"]["resource"] not in ASIDE:
             found.append((at, entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]))
     return sorted(found)
 
