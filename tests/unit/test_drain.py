@@ -499,13 +499,13 @@ UNREACHABLE = AdminFailure("Unreachable", "no answer within 5 s")
 @pytest.mark.parametrize(
     ("drained", "admin", "silent_for", "state", "stalled"),
     [
-        pytest.param(True, UNREACHABLE, 9, "Suspended", "", id="an answer that is missed changes nothing"),
-        pytest.param(True, UNREACHABLE, 10, "Suspended", "AdminUnreachable", id="10 s of silence are told"),
+        pytest.param(True, UNREACHABLE, 4, "Suspended", "", id="an answer that is missed changes nothing"),
+        pytest.param(True, UNREACHABLE, 5, "Suspended", "AdminUnreachable", id="5 s of silence are told"),
         pytest.param(True, UNAUTHORIZED, 0, "Suspended", "AdminUnauthorized", id="a refusal is told at once"),
         pytest.param(True, report("SUSPENDED"), 0, "Suspended", "", id="the next answer tells"),
         pytest.param(True, report("SUSPENDING", active=1), 0, "Suspending", "DrainTimedOut", id="what it says counts"),
-        pytest.param(False, UNREACHABLE, 9, "Suspending", "", id="before the drain was over it is not Suspended"),
-        pytest.param(False, UNREACHABLE, 10, "Suspending", "AdminUnreachable", id="nor when it is silent"),
+        pytest.param(False, UNREACHABLE, 4, "Suspending", "", id="before the drain was over it is not Suspended"),
+        pytest.param(False, UNREACHABLE, 5, "Suspending", "AdminUnreachable", id="nor when it is silent"),
     ],
 )
 def test_a_suspended_server_that_gives_no_answer(

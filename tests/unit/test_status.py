@@ -576,3 +576,9 @@ def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
     waits = status("Starting", conditions=(Condition("Progressing", "True", message="waits for the probe"),))
     written = group_told(shop, member(0, shop), member(1, shop, pod("shop-1", ready=False), status=waits))
     assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")
+
+
+@pytest.mark.parametrize("kind", ["Stalled", "BadRequest"])
+def test_what_somebody_has_to_mend_is_told_at_once(kind: str) -> None:
+    conditions = tuple(replace(c, message="shop-1: no such image") if c.type == kind else c for c in TOLD.conditions)
+    assert group_due(TOLD, replace(TOLD, conditions=conditions), NOW) == NOW

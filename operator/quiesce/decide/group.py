@@ -77,7 +77,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         return replace(plan, acts=acts)
     consume = ConsumeAnnotation(names.RESTART)
     if names.RESTART in dict(o.refused):  # it is written down already, and only can't be taken away
-        return replace(plan, acts=(consume, *acts))
+        return replace(plan, acts=(*acts, consume))
     return replace(plan, acts=(consume,), restart_requested_at=o.now)
 
 

@@ -19,7 +19,7 @@ STOP_RESERVE_SECONDS = 5
 OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # A server that gives no answer for less is looked at again before anybody is told.
-SILENT_SECONDS = 10
+SILENT_SECONDS = 5
 
 # Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
 ASIDE = (CheckTemplate, ConsumeAnnotation)

@@ -84,8 +84,8 @@ def _own_wait(container: dict[str, Any]) -> int:
     raise BadTemplateError(
         f"spec.template.spec.containers[name={name}].lifecycle.preStop: the operator holds container {name!r} there "
         f"while it drains; this hook ({', '.join(hook)}) would run against a server that is being suspended, and be "
-        "cut when the drain ends: do it in a sidecar's preStop, or in the server's own shutdown. "
-        "A hook that only sleeps is fine"
+        "cut when the drain ends: do it in a sidecar's preStop, or in the server's own shutdown. A hook that only "
+        "sleeps is fine"
     )
 
 

@@ -16,7 +16,8 @@ replace = msgspec.structs.replace
 
 NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
-# How often a group's counts and messages are written while it goes on with what it is at.
+# How often a group's counts, and the conditions that tell of them, are written while it goes on with what it is at.
+PROGRESS = ("Ready", "Progressing")
 PROGRESS_SECONDS = 20.0
 
 
@@ -138,7 +139,7 @@ def group_due(before: ServerGroupStatus, after: ServerGroupStatus, written_at: S
 
 
 def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
-    return tuple(replace(condition, message="") for condition in status.conditions)
+    return tuple(replace(c, message="") if c.type in PROGRESS else c for c in status.conditions)
 
 
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
