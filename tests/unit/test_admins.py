@@ -11,7 +11,7 @@ from quiesce.model.objects import Pod
 from quiesce.model.resources import SecretRef
 from quiesce.model.server import AdminFailure
 from tests.unit.build import pod, report, server
-from tests.unit.fake import FakeCluster, FakeWildFly
+from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 
 replace = msgspec.structs.replace
 
@@ -97,3 +97,12 @@ async def test_all_sessions_are_closed_in_the_end(opened: list[FakeWildFly]) -> 
         await admins.report(server(name), pod(name))
     await admins.close()
     assert [one.is_closed for one in opened] == [True, True]
+
+
+async def test_a_secret_that_may_not_be_read_is_told(opened: list[FakeWildFly]) -> None:
+    cluster = FakeCluster(pod())
+    cluster.refuse = refusing("secret", 403)
+    failure = await Admins(cluster).report(server(), pod())
+    assert isinstance(failure, AdminFailure)
+    assert (failure.kind, opened) == ("Misconfigured", [])
+    assert failure.message.startswith("Secret 'shop-admin' can't be read: ")

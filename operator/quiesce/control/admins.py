@@ -4,7 +4,7 @@ import msgspec
 
 from quiesce.admin.port import AdminEndpoint, AdminError
 from quiesce.admin.wildfly import WildFly
-from quiesce.cluster.port import Cluster
+from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer
@@ -76,7 +76,12 @@ class Admins:
 
     async def _credentials(self, server: AppServer) -> tuple[str, str]:
         name = server.spec.admin.credentials_secret_ref.name
-        secret = await self._cluster.secret(server.metadata.namespace, name)
+        try:
+            secret = await self._cluster.secret(server.metadata.namespace, name)
+        except ClusterError as error:
+            if not error.is_refusal:
+                raise
+            raise AdminError("Misconfigured", f"Secret {name!r} can't be read: {error.message}") from None
         if secret is None:
             message = (
                 f"spec.admin.credentialsSecretRef: there is no Secret {name!r}: create it with username and password"
