@@ -479,3 +479,10 @@ def test_a_template_that_was_refused_is_mended_by_another() -> None:
     """It still serves with its old pod, which is not the one that its spec asks for: it has spent its budget."""
     mended = group(3, template=template("wildfly:3"))
     assert told(decide_group(look_at_group(mended, *serving(OLD, 0, 1), given(OLD, 2))).acts) == ["shop-2 3"]
+
+
+def test_a_surge_does_not_count_as_updated_for_another() -> None:
+    plan = decide_group(
+        look_at_group(SURGE, member(0, SURGE, template=template()), *(rolled(SURGE, n) for n in (1, 2, 3)))
+    )
+    assert (plan.ready, plan.updated) == (4, 2)

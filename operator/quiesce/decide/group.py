@@ -52,7 +52,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     serving = {m.name for m in wanted if is_serving(m, group)}
     plan = GroupPlan(
         ready=len(serving),
-        updated=min(sum(is_updated(m, group) for m in wanted), group.spec.replicas),
+        updated=sum(is_updated(m, group) for m in wanted[: group.spec.replicas]),  # a surge is no server's update
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
         leaving=frozenset(leaving),
         waits_for=(
