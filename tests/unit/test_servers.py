@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from quiesce.admin.port import AdminError
 from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
+from quiesce.decide.observation import SILENT_SECONDS
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Node, Service
 from quiesce.model.resources import AppServer
@@ -257,6 +259,25 @@ async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() ->
     loop.now += 10
     await loop.turn()
     assert (cluster.count("node"), cluster.count("delete_pod")) == (2, 1)
+
+
+async def test_the_node_of_a_server_that_falls_silent_while_it_leaves_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def silent(_: FakeWildFly) -> None:
+        raise AdminError("Unreachable", "no answer")
+
+    monkeypatch.setattr(FakeWildFly, "report", silent)
+    at = pod(leaving_for=5, gate=False)
+    cluster = FakeCluster(server(), replace(at, spec=replace(at.spec, node_name="node-2")))
+    loop = Loop(cluster, server(), replace(at, spec=replace(at.spec, node_name="node-2")))
+    await loop.turn()
+    loop.now += SILENT_SECONDS - 1
+    await loop.turn()
+    assert cluster.count("node") == 0
+    loop.now += 1
+    await loop.turn()
+    assert (cluster.count("node"), cluster.count("delete_pod")) == (1, 1)
 
 
 async def test_a_pod_that_was_never_scheduled_and_does_not_go_has_no_node_to_look_at() -> None:

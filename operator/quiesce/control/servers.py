@@ -98,7 +98,7 @@ class Servers:
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
         admin = await self._admins.report(server, pod) if observation.container else None
-        asks_node = observation.overdue_in <= 0 and pod.spec.node_name  # one that was never scheduled has none
+        asks_node = observation.may_be_lost and pod.spec.node_name  # one that was never scheduled has none
         node = await self._node(pod.spec.node_name) if asks_node else None
         return replace(
             observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node

@@ -144,6 +144,12 @@ class Observation(msgspec.Struct, frozen=True):
         return math.inf if gone_at is None else gone_at + OVERDUE_SECONDS - self.now
 
     @property
+    def may_be_lost(self) -> bool:
+        """Whether a pod that is being deleted gives reason to look at its node."""
+        silent = self.notes.silent_since is not None and self.now - self.notes.silent_since >= SILENT_SECONDS
+        return self.leaving and (self.overdue_in <= 0 or silent)
+
+    @property
     def has_served(self) -> bool:
         """Whether the operator has let clients in to this container."""
         return self.container is not None and self._served_container == self.container.container_id

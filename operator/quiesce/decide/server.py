@@ -144,7 +144,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
         leaving = _leave(o, aim)
         if leaving.act:
             return leaving
-        if o.overdue_in <= 0:
+        if o.overdue_in <= 0 or (o.node and not o.node.is_ready):
             return _overdue(o, pod, leaving)
         return replace(leaving, wake=min(o.overdue_in, math.inf if leaving.wake is None else leaving.wake))
     if aim.scope == "Removal":
@@ -273,7 +273,7 @@ def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
         message = f"the pod should be gone, may still run, and its {where}: see the kubelet there"
         return replace(told, stalled="DeletionOverdue", message=message)
     message = (
-        f"the pod should be gone, and its {where}: bring the node back; or when it is certainly off, delete the Node "
+        f"the pod is being deleted, and its {where}: bring the node back; or when it is certainly off, delete the Node "
         f"or taint it {OUT_OF_SERVICE}, and the server starts elsewhere"
     )
     return replace(told, stalled="NodeLost", message=message)
