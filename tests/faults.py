@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.cluster.load import Load, service_url
-from tests.estate import Estate, Watcher
+from tests.estate import QUICK_START, Estate, Watcher
 
 CONTROL_PORT = 9992
 BEHIND_PROXY = {
-    "env": [{"name": "QUIESCE_FAULTY_PROXY", "value": "yes"}],
+    "env": [QUICK_START, {"name": "QUIESCE_FAULTY_PROXY", "value": "yes"}],
     "ports": [
         {"name": "http", "containerPort": 8080},
         {"name": "management", "containerPort": 9990},  # the kubelet's probe goes there

@@ -9,7 +9,7 @@ import pykube
 
 from tests.cluster.load import Load, Result, service_url
 from tests.cluster.paths import SOURCES
-from tests.estate import Estate, kubectl, wait
+from tests.estate import AS_SHIPPED, Estate, kubectl, wait
 
 SERVERS = ("shop-0", "shop-1", "shop-2")
 WARM_UP_SECONDS = 6
@@ -47,7 +47,7 @@ def stateful_set(name: str, manifest: str) -> Iterator[Estate]:
 def server_group() -> Iterator[Estate]:
     with Estate("quiesce") as estate, removed(estate):
         with step("a ServerGroup of three WildFly servers"):
-            estate.group("shop")
+            estate.group("shop", container=AS_SHIPPED)
             estate.wait_ready("shop")
         yield estate
 

@@ -15,7 +15,7 @@ from tests.bench import report
 from tests.bench.usage import Usage, usage
 from tests.cluster.access import client, is_local
 from tests.cluster.paths import PROJECT
-from tests.estate import Estate, kubectl, wait
+from tests.estate import AS_SHIPPED, Estate, kubectl, wait
 from tests.rolls import (
     AFTER_SECONDS,
     SERVERS,
@@ -130,7 +130,7 @@ def suspends() -> list[float]:
     taken: list[float] = []
     with Estate("suspend") as estate, removed(estate), step(f"{SUSPENDS} suspends of idle servers"):
         for name in SERVERS:
-            estate.server(name, preSuspendSeconds=0)
+            estate.server(name, preSuspendSeconds=0, container=AS_SHIPPED)
         for name in SERVERS:
             estate.wait_state(name, "Running")
         while len(taken) < SUSPENDS:
