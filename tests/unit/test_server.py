@@ -548,8 +548,13 @@ def test_force_is_written_down_and_taken_away() -> None:
     ("notes", "act", "stalled", "wake"),
     [
         pytest.param(Notes(), OPEN, "", None, id="an act is done"),
-        pytest.param(Notes(acted=OPEN, acted_at=NOW - 0.4), None, "", 0.6, id="not again within a second"),
-        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1), OPEN, "", None, id="again when it changed nothing"),
+        pytest.param(
+            Notes(acted=OPEN, acted_at=NOW - 0.4, acted_since=NOW - 0.4), None, "", 0.6, id="not again within a second"
+        ),
+        pytest.param(
+            Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 1), OPEN, "", None, id="again when it changed nothing"
+        ),
+        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", None, id="and told"),
         pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite at once"),
         pytest.param(
             Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW + 4)),

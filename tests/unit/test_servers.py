@@ -302,3 +302,23 @@ async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
     await loop.turn()
     assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NodeLost"
     assert cluster.count("delete_pod") == 0
+
+
+async def test_a_server_that_lies_is_told_and_stopped_when_its_time_is_over() -> None:
+    """It says success to everything, and does nothing."""
+    one = server(desired_state="Stopped", suspend_timeout_seconds=4, pre_suspend_seconds=1)
+    cluster = FakeCluster(one, pod(gate=False))
+    loop = Loop(cluster, one, pod(gate=False))
+    began, told = loop.now, set()
+    while cluster.count("delete_pod") == 0:
+        assert loop.now < began + 20
+        await loop.turn()
+        loop.now += 0.5
+        told |= {c.reason for c in loop.said().status.conditions if c.type == "Stalled"}
+    assert "NoEffect" in told
+    asked = FakeWildFly.opened[-1].done
+    assert asked.count("shed") <= 6
+    assert 1 < asked.count("suspend") <= 6
+    outcome = loop.said().status.last_drain
+    assert outcome
+    assert outcome.outcome == "TimedOut"

@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import NO_EFFECT_SECONDS, Observation
 from quiesce.decide.requests import Aim
 from quiesce.model import names
 from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
@@ -117,7 +117,7 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
         return replace(waiting, stalled=f"Admin{failure.kind}", message=failure.message, wake=SLOW_POLL_SECONDS)
     if o.admin.suspend_state == "RUNNING":
-        if stops and o.notes.refusal and o.now >= deadline:
+        if stops and o.now >= deadline and (o.notes.refusal or o.in_vain_for(SuspendServer()) >= NO_EFFECT_SECONDS):
             return "TimedOut"
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         # From here on it is looked at often enough to tell.

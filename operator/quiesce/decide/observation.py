@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan
+from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan, Shed
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -18,6 +18,8 @@ STOP_RESERVE_SECONDS = 5
 # Of a pod that is deleted, the kubelet leaves nothing for longer than its grace period and this.
 OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+# An act that was accepted and has changed nothing for so long is told; after twice as long a drain goes on without it.
+NO_EFFECT_SECONDS = 3
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 5
 
@@ -74,6 +76,7 @@ class Notes(msgspec.Struct, frozen=True):
     silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
+    acted_since: Seconds = 0  # when it was first done, if it had to be repeated
     refusal: Refusal | None = None
     aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
     checked_template: str = ""  # the hash of the last template that the API server would take
@@ -85,12 +88,13 @@ class Notes(msgspec.Struct, frozen=True):
     def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
         """With what became of an act."""
         replace = msgspec.structs.replace
+        since = self.acted_since if self.acted == act else now
         if not isinstance(act, ASIDE):
-            return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now)
+            return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
         others = tuple(other for other in self.aside if type(other.act) is not type(act))
         if refusal:
             return replace(self, aside=(*others, refusal))
-        return replace(self, aside=others, acted=act, acted_at=now)
+        return replace(self, aside=others, acted=act, acted_at=now, acted_since=since)
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -106,6 +110,10 @@ class Observation(msgspec.Struct, frozen=True):
     has_room: bool = True  # whether a roll may take it out: enough others of its group serve
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
+
+    def in_vain_for(self, act: Act) -> Seconds:
+        """For how long an act was said to be done, again and again, and what it is for is not so."""
+        return self.now - self.notes.acted_since if self.notes.acted == act else 0
 
     @property
     def container(self) -> ContainerStatus | None:
@@ -253,6 +261,9 @@ class Observation(msgspec.Struct, frozen=True):
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
+        shed_refused = notes.shed_refused
+        if report and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
+            shed_refused = "the server says that it does it, and does not"
         silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
             self,
@@ -262,6 +273,7 @@ class Observation(msgspec.Struct, frozen=True):
                 aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
+                shed_refused=shed_refused,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
                 silent_since=(notes.silent_since or self.now) if silent else None,
             ),

@@ -6,7 +6,14 @@ from typing import cast
 import msgspec
 
 from quiesce.decide.drain import finished, record, take_out
-from quiesce.decide.observation import OUT_OF_SERVICE, OVERDUE_SECONDS, NodeSays, Observation, Refusal
+from quiesce.decide.observation import (
+    NO_EFFECT_SECONDS,
+    OUT_OF_SERVICE,
+    OVERDUE_SECONDS,
+    NodeSays,
+    Observation,
+    Refusal,
+)
 from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
@@ -83,6 +90,9 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     refusal = notes.refused(act)
     next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
     plan = _told(plan, refusal)
+    if o.in_vain_for(act) >= NO_EFFECT_SECONDS:
+        message = f"{type(act).__name__} was accepted, and has changed nothing: it is tried again"
+        plan = replace(plan, stalled="NoEffect", message=message)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
 
 
