@@ -322,3 +322,15 @@ async def test_a_server_that_lies_is_told_and_stopped_when_its_time_is_over() ->
     outcome = loop.said().status.last_drain
     assert outcome
     assert outcome.outcome == "TimedOut"
+
+
+async def test_a_server_that_lies_is_not_suspended_before_its_clients_were_told_to_go() -> None:
+    """It is to stay: there is time to mend it."""
+    one = server(annotations={names.SUSPEND: "4"})
+    cluster = FakeCluster(one, pod(gate=False))
+    loop = Loop(cluster, one, pod(gate=False))
+    for _ in range(40):
+        await loop.turn()
+        loop.now += 0.5
+    assert set(FakeWildFly.opened[-1].done) == {"shed"}
+    assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NoEffect"

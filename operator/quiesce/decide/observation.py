@@ -9,7 +9,7 @@ from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
 from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan, Shed
-from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
+from quiesce.model.resources import STAYS, AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
 
@@ -18,7 +18,8 @@ STOP_RESERVE_SECONDS = 5
 # Of a pod that is deleted, the kubelet leaves nothing for longer than its grace period and this.
 OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-# An act that was accepted and has changed nothing for so long is told; after twice as long a drain goes on without it.
+# An act that was accepted and has changed nothing for so long is told. After twice as long the drain of a server that
+# is to stop goes on without it; where the server is to stay, there is time to mend it.
 NO_EFFECT_SECONDS = 3
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 5
@@ -262,7 +263,8 @@ class Observation(msgspec.Struct, frozen=True):
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
         shed_refused = notes.shed_refused
-        if report and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
+        drain = server.status.suspend
+        if drain and drain.scope not in STAYS and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
             shed_refused = "the server says that it does it, and does not"
         silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(

@@ -15,6 +15,9 @@ Outcome = Literal["Drained", "TimedOut", "Forced", "Aborted"]
 # Why a server is taken out of service: who asked at which scope.
 Scope = Literal["Server", "Group", "Spec", "Rollout", "Stop", "Removal", "Deletion"]
 
+# Of these the server stays, suspended; all others end its pod.
+STAYS: tuple[Scope, ...] = ("Server", "Group", "Spec")
+
 
 class SecretRef(Narrow, frozen=True):
     name: str
