@@ -575,3 +575,9 @@ def test_an_edited_hold_of_a_pod_that_leaves_stops_nothing(hold: str, stop_at: S
     at = replace(at, metadata=replace(at.metadata, annotations={**at.metadata.annotations, names.HOLD_SECONDS: hold}))
     assert look(at=at).stop_at == stop_at
     assert decide(look(at=at)).state in ("PreSuspend", "Stopping")
+
+
+def test_that_a_server_could_not_be_shed_counts_for_one_drain_only() -> None:
+    notes = Notes(shed_refused="no answer")
+    assert look(pre_suspend(), WITHDRAWN, notes=notes).notes.shed_refused == "no answer"
+    assert not look(server(), notes=notes).notes.shed_refused

@@ -72,7 +72,7 @@ class Notes(msgspec.Struct, frozen=True):
     container_id: str = ""
     confirmed_at: Seconds | None = None  # since when no EndpointSlice has the pod as ready
     shed_at: Seconds | None = None  # since when every answer closes its connection
-    shed_refused: str = ""  # why the server can't be shed
+    shed_refused: str = ""  # why the server can't be shed in this drain
     quiet_since: Seconds | None = None  # since when nothing was active
     silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
@@ -262,8 +262,8 @@ class Observation(msgspec.Struct, frozen=True):
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
-        shed_refused = notes.shed_refused
         drain = server.status.suspend
+        shed_refused = notes.shed_refused if drain else ""  # the next drain asks again
         if drain and drain.scope not in STAYS and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
             shed_refused = "the server says that it does it, and does not"
         silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
