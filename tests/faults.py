@@ -51,8 +51,11 @@ def set_password(estate: Estate, pod: str, username: str, password: str) -> None
 
 
 @contextlib.contextmanager
-def under_load(estate: Estate, least: int = 2) -> Iterator[None]:
-    """Load on `shop` while something goes wrong: it ends whole, `least` servers always served, no request failed."""
+def under_load(estate: Estate, *, least: int = 2, warned: bool = True) -> Iterator[None]:
+    """Load on `shop` while something goes wrong: it ends whole, `least` servers always served, no request failed.
+
+    `warned` is false for a server that can't be told to close its connections: what comes on those may fail.
+    """
     estate.wait_ready("shop")
     with Load(estate.namespace, service_url(estate.namespace, "shop")) as load:
         time.sleep(3)  # kept-alive connections to every server
@@ -61,7 +64,8 @@ def under_load(estate: Estate, least: int = 2) -> Iterator[None]:
             estate.wait_ready("shop", timeout=180)
         time.sleep(2)  # what a new server does wrong shows in its first seconds
         load.stop()
-    assert load.result().failed == 0, load.result()
+    failures = {name: kind.failures for name, kind in load.result().kinds.items() if warned or name != "kept-alive"}
+    assert not any(failures.values()), load.result()
     assert min(serving.seen) >= least, serving.seen
     assert {server: estate.says(server) for server in estate.pods()} == dict.fromkeys(estate.pods(), "RUNNING")
 
