@@ -5,6 +5,15 @@ from typing import cast
 
 import msgspec
 
+from quiesce.decide.boot import (
+    BOOTING,
+    BRIEF_SECONDS,
+    NOT_READY,
+    REPEAT_SECONDS,
+    SLOW_POLL_SECONDS,
+    boot,
+    not_ready,
+)
 from quiesce.decide.drain import finished, record, take_out
 from quiesce.decide.observation import (
     NO_EFFECT_SECONDS,
@@ -17,7 +26,7 @@ from quiesce.decide.observation import (
 from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod, Waiting
+from quiesce.model.objects import Pod
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -35,34 +44,13 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import moment, seconds
+from quiesce.model.times import moment
 
 replace = msgspec.structs.replace
 
-BOOT_POLL_SECONDS = 0.25
-QUICK_BOOT_SECONDS = 30
-SLOW_POLL_SECONDS = 5.0
 SUSPENDED_POLL_SECONDS = 10.0
-REPEAT_SECONDS = 1.0
-# A server that has not answered for so long since its container started needs somebody to look.
-BOOT_STALLED_SECONDS = 120
-# A pod that is not Ready for so long while its server runs lacks something else.
-NOT_READY_STALLED_SECONDS = 120
 # For a pod that nothing is gained by holding.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
-# What a container waits for in any ordinary start.
-ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
-# What the kubelet says in turns, while it tries again and again.
-CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
-SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
-# How soon other words for trouble that is told already are written.
-TROUBLE_SECONDS = 60.0
-
-# The end of a drained server takes about two seconds, a readiness probe about one; the next state tells of it.
-BRIEF_SECONDS = 3.0
-
-BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
-NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe", tell_within=BRIEF_SECONDS)
 
 
 def decide(o: Observation) -> ServerPlan:
@@ -298,7 +286,7 @@ def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
 
 
 def _suspend(o: Observation, aim: Aim) -> ServerPlan:
-    if not o.reachable and (booting := _boot(o)):
+    if not o.reachable and (booting := boot(o)):
         return replace(booting, drain=_ours(o))
     outcome = take_out(o, aim, stops=False)
     if isinstance(outcome, ServerPlan):
@@ -325,7 +313,7 @@ def _serve(o: Observation) -> ServerPlan:
     if isinstance(o.admin, AdminFailure) and serves:
         # Requests are answered: what is broken is our way to ask. It is told, and nothing is taken away.
         return replace(running, stalled=f"Admin{o.admin.kind}", message=o.admin.message, wake=SUSPENDED_POLL_SECONDS)
-    if booting := _boot(o):
+    if booting := boot(o):
         return replace(booting, drain=_ours(o))
     report, container = cast("Report", o.admin), o.container
     if report.suspend_state != "RUNNING" and o.has_served and not _ours(o):
@@ -346,89 +334,7 @@ def _serve(o: Observation) -> ServerPlan:
         return replace(
             NOT_READY, finished=_aborted(o), act=gate, tell_within=0 if taken_back else NOT_READY.tell_within
         )
-    return running if pod.holds("Ready") else _not_ready(o, pod)
-
-
-def _not_ready(o: Observation, pod: Pod) -> ServerPlan:
-    waiting = replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
-    changes = (condition.last_transition_time for kind in (names.GATE, "Ready") if (condition := pod.condition(kind)))
-    due = max((at.timestamp() for at in changes if at), default=o.now) + NOT_READY_STALLED_SECONDS
-    if o.now < due:
-        return replace(waiting, wake=due - o.now)
-    containers = [status.name for status in pod.status.container_statuses if not status.ready]
-    gates = [gate.condition_type for gate in pod.spec.readiness_gates if not pod.holds(gate.condition_type)]
-    missing = [f"container {name} is not ready (see its readiness probe and the pod's Events)" for name in containers]
-    missing += [f"readiness gate {gate} is not True (whoever sets it has to)" for gate in gates]
-    why = "; ".join(missing) or "see the pod's conditions"
-    return replace(waiting, stalled="PodNotReady", message=f"the server runs, but its pod is not Ready: {why}")
-
-
-def _boot(o: Observation) -> ServerPlan | None:
-    """What a server that does not run yet waits for; None when it runs."""
-    waiting: ServerPlan | None = None
-    if o.container is None:
-        waiting = _waiting_for_container(o)
-    elif isinstance(o.admin, Report):
-        waiting = None if o.admin.runs else replace(BOOTING, wake=BOOT_POLL_SECONDS)
-    else:
-        waiting = _waiting_for_answer(o, o.container)
-    loops = o.told_stalled == CRASH_LOOP and o.pod is not None and any(s.restart_count for s in _statuses(o.pod))
-    if waiting and waiting.state == "Starting" and loops:  # until it runs: most tries end as the last one did
-        waiting = replace(o.as_told(), wake=waiting.wake)
-    gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and not o.has_served
-    if waiting and gate_is_stale:  # it outlives a restart of the container in place
-        return replace(waiting, act=SetGate(open=False, reason="ServerNotRunning"))
-    return waiting
-
-
-def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPlan:
-    failure = o.admin if isinstance(o.admin, AdminFailure) else AdminFailure("Unreachable", "not asked yet")
-    up_for = o.now - ((seconds(container.state.running.started_at) if container.state.running else None) or o.now)
-    if failure.kind == "Unreachable" and up_for < BOOT_STALLED_SECONDS:
-        return replace(BOOTING, wake=BOOT_POLL_SECONDS if up_for < QUICK_BOOT_SECONDS else 1.0)
-    if o.missed and o.server.status.conditions:
-        return replace(o.as_told(), wake=REPEAT_SECONDS)
-    reason = f"Admin{failure.kind}"
-    return ServerPlan("Unknown", reason, failure.message, stalled=reason, wake=SLOW_POLL_SECONDS)
-
-
-def _waiting_for_container(o: Observation) -> ServerPlan:
-    pod = cast("Pod", o.pod)
-    scheduled = pod.condition("PodScheduled")
-    if scheduled and scheduled.status == "False":
-        return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
-    statuses = _statuses(pod)
-    for container in statuses:
-        waiting = container.state.waiting
-        if waiting and waiting.reason not in ORDINARY_WAITING:
-            reason, message = _trouble(pod, container, waiting)
-            return ServerPlan("Pending", reason, message, stalled=reason, tell_within=TROUBLE_SECONDS)
-    due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
-    has_run = names.SERVED_CONTAINER in pod.metadata.annotations
-    if has_run or any(status.restart_count or status.state.running for status in statuses):
-        return BOOTING  # something ran or runs: what it comes to, the kubelet tells
-    if o.now < due:
-        return replace(BOOTING, wake=due - o.now)
-    message = f"no container has run for {BOOT_STALLED_SECONDS} s since the pod was made: see the pod's Events"
-    return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
-
-
-def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[str, str]:
-    """Why a container does not start, in words that stay the same from try to try."""
-    reason = SAME_TROUBLE.get(waiting.reason, waiting.reason)
-    if reason == CRASH_LOOP:
-        end = container.last_state.terminated
-        how = f" ({end.reason}, exit code {end.exit_code})" if end else ""
-        log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name} --previous"
-        return reason, f"container {container.name} ends again and again{how}: see `{log}`"
-    if reason == IMAGE_PULL:
-        cause = waiting.message.rsplit("ErrImagePull: ", 1)[-1]
-        return reason, f"container {container.name}: image {container.image} can't be pulled: {cause}"
-    return reason, f"container {container.name}: {waiting.message or reason}"
-
-
-def _statuses(pod: Pod) -> tuple[ContainerStatus, ...]:
-    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    return running if pod.holds("Ready") else not_ready(o, pod)
 
 
 def _ours(o: Observation) -> Drain | None:
