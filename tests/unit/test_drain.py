@@ -353,7 +353,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
                 leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
                 pod(leaving_for=LEAVING),
                 shed(0),
-                notes=Notes(quiet_since=NOW - 1),
+                notes=Notes(quiet_since=NOW - 1, shed_at=NOW - 9),
             ),
             "Suspending",
             SuspendServer(),
@@ -480,6 +480,21 @@ def in_suspending(
 def test_a_shed_that_was_missed_is_made_up_for(observation: Observation, act: Act | None) -> None:
     plan = decide(observation)
     assert (plan.state, plan.act) == ("Suspending", act)
+
+
+@pytest.mark.parametrize(
+    ("shed_for", "seconds_in", "act"),
+    [
+        pytest.param(1, 40, None, id="the soft phase is over, and the margin is not"),
+        pytest.param(2, 40, SuspendServer(), id="so is the margin"),
+        pytest.param(1, 60, SuspendServer(), id="so is the timeout"),
+    ],
+)
+def test_a_server_that_was_shed_late_gives_its_clients_the_margin(
+    shed_for: float, seconds_in: float, act: Act | None
+) -> None:
+    late = Notes(confirmed_at=NOW - 50, shed_at=NOW - shed_for, quiet_since=NOW - 9)
+    assert decide(look(suspending(NOW - seconds_in), WITHDRAWN, shed(), notes=late)).act == act
 
 
 def test_a_server_that_never_served_is_suspended_without_a_shed() -> None:

@@ -125,7 +125,9 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         in_time = o.now < deadline and not drain.forced and o.was_reached
         if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
             return replace(waiting, act=Shed())
-        if quiet or o.now >= min(soft_ends, deadline) or drain.forced or not o.was_reached:
+        # One that was shed late, because its admin endpoint was away, gives its clients the margin now.
+        warned = o.now >= (o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
+        if (warned and (quiet or o.now >= soft_ends)) or not in_time:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:
