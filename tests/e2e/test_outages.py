@@ -58,6 +58,9 @@ def test_the_operator_is_killed_again_and_again_in_mid_roll(shop: Estate) -> Non
             wait("another one runs", functools.partial(_is_another, killed), 30)
     assert rolls > 1
     assert _outcomes(shop) == {"Drained"}
+    group = shop.get("sg", "shop")
+    assert group
+    assert "quiesce.dev/restart" not in group["metadata"].get("annotations", {})
 
 
 def _wait_for_drain(shop: Estate, server: str) -> None:

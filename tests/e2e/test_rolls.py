@@ -1,6 +1,5 @@
 """Rolls and deletions of pods under load: no request fails, and the budget holds."""
 
-import functools
 import json
 import time
 from collections.abc import Iterator
@@ -49,24 +48,6 @@ def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Loa
     assert min(serving.seen) == 3
     wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 60)
     shop.group("shop", version=1)
-
-
-@pytest.mark.alone
-def test_a_restart_rolls_and_survives_the_death_of_the_operator(shop: Estate, load: Load) -> None:
-    pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
-    with Watcher(lambda: len(shop.endpoints())) as serving:
-        shop.annotate("sg/shop", restart="true")
-        for state in ("PreSuspend", "Suspending"):
-            wait("a drain is under way", functools.partial(_in_state, shop, state), 60)
-            install.kill()
-            wait("the drain is over", functools.partial(_not_in_state, shop, state), 60)
-        shop.wait_ready("shop", timeout=240)
-    finish(load)
-    assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
-    assert min(serving.seen) == 2
-    group = shop.get("sg", "shop")
-    assert group
-    assert "quiesce.dev/restart" not in group["metadata"].get("annotations", {})
 
 
 def test_a_template_put_back_in_mid_roll_leaves_the_rest_alone(shop: Estate, load: Load) -> None:
@@ -122,10 +103,6 @@ def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_reques
 
 def _in_state(estate: Estate, state: str) -> bool:
     return any(estate.state(f"shop-{ordinal}") == state for ordinal in range(3))
-
-
-def _not_in_state(estate: Estate, state: str) -> bool:
-    return not _in_state(estate, state)
 
 
 def _close_gate(estate: Estate, pod: str) -> None:
