@@ -106,3 +106,25 @@ async def test_a_secret_that_may_not_be_read_is_told(opened: list[FakeWildFly]) 
     assert isinstance(failure, AdminFailure)
     assert (failure.kind, opened) == ("Misconfigured", [])
     assert failure.message.startswith("Secret 'shop-admin' can't be read: ")
+
+
+async def test_the_same_wrong_credentials_are_not_tried_again_at_once(
+    opened: list[FakeWildFly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WildFly locks the user out after some ten wrong passwords."""
+
+    async def refused(_: FakeWildFly) -> None:
+        raise AdminError("Unauthorized", "HTTP 401")
+
+    monkeypatch.setattr(FakeWildFly, "report", refused)
+    admins = Admins(FakeCluster(pod()))
+    for _ in range(20):
+        failure = await admins.report(server(), pod())
+        assert isinstance(failure, AdminFailure)
+        assert failure.message.startswith("HTTP 401: check username")
+    assert len(opened) == 1
+    monkeypatch.setattr("quiesce.control.admins.FIRST_RETRY_SECONDS", 0)
+    again = Admins(FakeCluster(pod()))
+    for _ in range(3):
+        await again.report(server(), pod())
+    assert len(opened) == 4

@@ -1,5 +1,7 @@
 """Sessions with servers: one for each pod, opened only after a live look at whose address it is."""
 
+import asyncio
+
 import msgspec
 
 from quiesce.admin.port import AdminEndpoint, AdminError
@@ -9,25 +11,45 @@ from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure, Report
+from quiesce.model.times import Seconds
+
+# WildFly locks a user out for a quarter of an hour after some ten wrong passwords, and with it whoever else uses it.
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 600.0
+
+Credentials = tuple[str, str]
 
 
 class Session(msgspec.Struct, frozen=True):
     pod_uid: str
     pod_ip: str  # a pod can get another, and another pod this one
     spec: object  # the `admin` part of the spec that it was opened for
+    credentials: Credentials
     endpoint: AdminEndpoint
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Credentials that a server did not take: the same ones are not tried again before `retry_at`."""
+
+    pod_uid: str
+    credentials: Credentials
+    message: str
+    retry_at: Seconds
+    count: int
 
 
 class Admins:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._sessions: dict[tuple[str, str], Session] = {}
+        self._refused: dict[tuple[str, str], Refused] = {}
 
     async def report(self, server: AppServer, pod: Pod) -> Report | AdminFailure:
         try:
             return await (await self.endpoint(server, pod)).report()
         except AdminError as error:
             if error.failure.kind == "Unauthorized":
+                self._note_refusal(server, error.failure.message)
                 await self.drop(server)  # the Secret may have changed: it is read again for the next session
                 secret = server.spec.admin.credentials_secret_ref.name
                 message = f"{error.failure.message}: check username and password in Secret {secret!r}"
@@ -41,23 +63,38 @@ class Admins:
         if session and (session.pod_uid, session.pod_ip, session.spec) == wanted:
             return session.endpoint
         await self.drop(server)
-        endpoint = await self._open(server, pod)
-        self._sessions[key] = Session(*wanted, endpoint)
+        credentials, endpoint = await self._open(server, pod)
+        self._sessions[key] = Session(*wanted, credentials, endpoint)
         return endpoint
 
+    def _note_refusal(self, server: AppServer, message: str) -> None:
+        key = server.metadata.key
+        session, before = self._sessions.get(key), self._refused.get(key)
+        if session is None:
+            return  # it was not asked again
+        same = before is not None and (before.pod_uid, before.credentials) == (session.pod_uid, session.credentials)
+        count = before.count + 1 if before and same else 1
+        wait = min(FIRST_RETRY_SECONDS * 2.0 ** (count - 1), LAST_RETRY_SECONDS)
+        retry_at = asyncio.get_running_loop().time() + wait
+        self._refused[key] = Refused(session.pod_uid, session.credentials, message, retry_at, count)
+
     async def close(self) -> None:
-        for namespace, name in list(self._sessions):
-            await self.forget(namespace, name)
+        for key in list(self._sessions):
+            await self._end(key)
 
     async def drop(self, server: AppServer) -> None:
-        await self.forget(*server.metadata.key)
+        await self._end(server.metadata.key)
 
     async def forget(self, namespace: str, name: str) -> None:
-        session = self._sessions.pop((namespace, name), None)
+        self._refused.pop((namespace, name), None)
+        await self._end((namespace, name))
+
+    async def _end(self, key: tuple[str, str]) -> None:
+        session = self._sessions.pop(key, None)
         if session:
             await session.endpoint.close()
 
-    async def _open(self, server: AppServer, pod: Pod) -> AdminEndpoint:
+    async def _open(self, server: AppServer, pod: Pod) -> tuple[Credentials, AdminEndpoint]:
         """Credentials go to the address of this server's own pod and nowhere else."""
         own, admin = server.metadata, server.spec.admin
         live = await self._cluster.pod(own.namespace, own.name)
@@ -71,10 +108,15 @@ class Admins:
         port = ports.get(admin.port) or ports.get(live.metadata.annotations.get(names.ADMIN_PORT, ""))
         if port is None:
             raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
-        username, password = await self._credentials(server)
-        return WildFly(live.status.pod_ip, port, username, password)
+        credentials, refused = await self._credentials(server), self._refused.get(own.key)
+        if refused and (refused.pod_uid, refused.credentials) == (pod.metadata.uid, credentials):
+            if asyncio.get_running_loop().time() < refused.retry_at:
+                raise AdminError("Unauthorized", refused.message)
+        else:
+            self._refused.pop(own.key, None)
+        return credentials, WildFly(live.status.pod_ip, port, *credentials)
 
-    async def _credentials(self, server: AppServer) -> tuple[str, str]:
+    async def _credentials(self, server: AppServer) -> Credentials:
         name = server.spec.admin.credentials_secret_ref.name
         try:
             secret = await self._cluster.secret(server.metadata.namespace, name)
