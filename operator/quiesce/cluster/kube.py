@@ -4,7 +4,7 @@ import logging
 import os
 import ssl
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -185,12 +185,8 @@ class KubeCluster:
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None:
         own = server.metadata
         patch = {"metadata": {"resourceVersion": own.resource_version, "finalizers": finalizers}}
-        try:
-            return await self._send("PATCH", _named(SERVERS, own.name), own.namespace, AppServer, patch, content=MERGE)
-        except ClusterError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        path = _named(SERVERS, own.name)
+        return await _if_there(self._send("PATCH", path, own.namespace, AppServer, patch, content=MERGE))
 
     async def remove_annotation(self, owner: Own, annotation: str) -> Own:
         path = SERVERS if isinstance(owner, AppServer) else GROUPS
@@ -224,13 +220,8 @@ class KubeCluster:
         await self._delete(_named(LEASES, own["name"]), own["namespace"], options)
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
-        path = _named(DEPLOYMENTS, deployment, "scale")
-        try:
-            return await self._send("PATCH", path, namespace, Scale, {"spec": {"replicas": 0}}, content=MERGE)
-        except ClusterError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        path, patch = _named(DEPLOYMENTS, deployment, "scale"), {"spec": {"replicas": 0}}
+        return await _if_there(self._send("PATCH", path, namespace, Scale, patch, content=MERGE))
 
     async def selected_pods(self, namespace: str, selector: str) -> list[Pod]:
         return await self._list(PODS, namespace, selector, Pod)
@@ -256,12 +247,7 @@ class KubeCluster:
         )
 
     async def _find(self, path: str, namespace: str, kind: type[T]) -> T | None:
-        try:
-            return await self._send("GET", path, namespace, kind)
-        except ClusterError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        return await _if_there(self._send("GET", path, namespace, kind))
 
     async def _list_all(self, path: str, selector: str, kind: type[T]) -> list[T]:
         """Of every namespace that is looked after."""
@@ -321,6 +307,15 @@ class KubeCluster:
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ClusterError(response.status, _message(raw))
         return msgspec.json.decode(raw, type=kind)
+
+
+async def _if_there(request: Awaitable[T]) -> T | None:
+    try:
+        return await request
+    except ClusterError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 def _named(collection: str, name: str, subresource: str = "") -> str:

@@ -138,6 +138,14 @@ class World:
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
 
+    def see_live_pod(self, key: Key, pod: Pod | None) -> None:
+        """Take in what a live look has found, which may be that there is none."""
+        known = self.pods.get(key)
+        if pod:
+            self.see_pod(pod)
+        elif known:
+            self.forget_pod(key, known.metadata.uid)
+
     def forget_server(self, key: Key, uid: str = "") -> None:
         """Only that very server, if `uid` says which: its successor may be here already. So below."""
         if uid and key in self.servers and self.servers[key].metadata.uid != uid:

@@ -202,12 +202,8 @@ async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -
     listed = {pod.metadata.key: pod for pod in await cluster.pods(*group)}
     for server in world.members(group):
         key = server.metadata.key
-        known = world.pods.get(key)
-        pod = listed.get(key) or (await cluster.pod(*key) if known else None)
-        if pod:
-            world.see_pod(pod)
-        elif known:
-            world.forget_pod(key, known.metadata.uid)
+        pod = listed.get(key) or (await cluster.pod(*key) if key in world.pods else None)
+        world.see_live_pod(key, pod)
 
 
 def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:

@@ -147,7 +147,7 @@ class Servers:
             group = await self._cluster.group(*owner)
             if group:
                 self._world.see_group(group)
-                if isinstance(act, acts.SetGate):  # which may need room in the group's budget
+                if isinstance(act, acts.SetGate) and not act.open:  # which may need room in the group's budget
                     await look_at_pods(self._cluster, self._world, owner)
             else:
                 self._world.forget_group(owner)
@@ -155,11 +155,7 @@ class Servers:
 
     async def _look_at_pod(self, server: AppServer) -> None:
         key = server.metadata.key
-        pod, known = await self._cluster.pod(*key), self._world.pods.get(key)
-        if pod:
-            self._world.see_pod(pod)
-        elif known:
-            self._world.forget_pod(key, known.metadata.uid)
+        self._world.see_live_pod(key, await self._cluster.pod(*key))
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act: whoever goes on after a crash finds what was begun."""
