@@ -44,10 +44,11 @@ def stateful_set(name: str, manifest: str) -> Iterator[Estate]:
 
 
 @contextlib.contextmanager
-def server_group() -> Iterator[Estate]:
+def server_group(max_surge: int = 0) -> Iterator[Estate]:
     with Estate("quiesce") as estate, removed(estate):
-        with step("a ServerGroup of three WildFly servers"):
-            estate.group("shop", container=AS_SHIPPED)
+        surge = f", with maxSurge {max_surge}" if max_surge else ""
+        with step(f"a ServerGroup of three WildFly servers{surge}"):
+            estate.group("shop", max_surge=max_surge, container=AS_SHIPPED)
             estate.wait_ready("shop")
         yield estate
 

@@ -15,6 +15,7 @@ TITLES = {
     "plain": "StatefulSet",
     "careful": "careful StatefulSet",
     "quiesce": "Quiesce",
+    "surge": "Quiesce, `maxSurge: 1`",
 }
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 

@@ -33,6 +33,7 @@ from tests.rolls import (
 
 PLAIN_ROLLS = 3
 CAREFUL_ROLLS = 1  # it takes more than twice as long as the others
+SURGE_ROLLS = 3
 REQUESTS = 10_000  # at least, through Quiesce's rolls
 SUSPENDS = 50
 PAUSE_SECONDS = (0.0, 1.0)  # random, so as not to keep step with a probe
@@ -79,6 +80,8 @@ def main() -> int:
             careful = [roll_stateful_set(estate) for _ in range(CAREFUL_ROLLS)]
         with server_group() as estate:
             quiesce = measure(estate)
+        with server_group(max_surge=1) as estate:
+            surge = [roll_server_group(estate) for _ in range(SURGE_ROLLS)]
         seconds = suspends()
         last = usage()
         took = time.monotonic() - began
@@ -89,13 +92,13 @@ def main() -> int:
     figures: report.Figures = {
         "kubernetes": kubernetes(),
         "machine": machine(),
-        "rolls": report.rolls({"plain": plain, "careful": careful, "quiesce": quiesce.rolls}),
+        "rolls": report.rolls({"plain": plain, "careful": careful, "quiesce": quiesce.rolls, "surge": surge}),
         "suspend": report.suspends(seconds),
         "requests": requests(quiesce) if is_local() else None,
         "operator": uses(quiesce, last, took),
     }
     tell(figures)
-    return 1 if figures["rolls"]["quiesce"]["failed_requests"] else 0
+    return 1 if any(figures["rolls"][kind]["failed_requests"] for kind in ("quiesce", "surge")) else 0
 
 
 def measure(estate: Estate) -> OfQuiesce:

@@ -75,6 +75,7 @@ def roll(seconds: float, failures: int) -> Roll:
 
 def figures() -> dict[str, Any]:
     measured = {"plain": [roll(40, 2), roll(20, 1), roll(30, 0)], "careful": [roll(75, 1)], "quiesce": [roll(36, 0)]}
+    measured["surge"] = [roll(33, 0)]
     return {
         "kubernetes": "1.99.0",
         "machine": "two nodes of one machine with two cores",
@@ -106,6 +107,7 @@ def test_the_tables_have_every_figure() -> None:
     lines = report.tables(figures()).splitlines()
     assert "| StatefulSet, three times | 900 | **9** | 3 of 300 | 3 of 300 | 3 of 300 | 30.0 s | 1.00 |" in lines
     assert "| Quiesce | 300 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 36.0 s | 1.20 |" in lines
+    assert "| Quiesce, `maxSurge: 1` | 300 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 33.0 s | 1.10 |" in lines
     assert "| requests in a quiet minute | 0 writes, 7 lists |" in lines
     assert any("0.75 s at the median of 3 (0.50 to 1.00 s)" in line for line in lines)
     assert any("8.0 idle, 9.3 under load (and dry runs: 0.0, 1.0)" in line for line in lines)

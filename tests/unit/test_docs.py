@@ -190,7 +190,7 @@ CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
 OTHERS = {
     *("AppServer", "ServerGroup", "Pod", "Service", "Event", "PodDisruptionBudget", "Normal", "Warning"),
     *("True", "False", "None", "Succeeded", "Failed", "ContainerCreating", "PodInitializing", "PodScheduled"),
-    *("Managed", "AlwaysAllow", "RunContainerError", "ErrImagePull", "Always", "Report", "Requested"),
+    *("Managed", "AlwaysAllow", "RunContainerError", "ErrImagePull", "Always", "Report"),
 }
 # Reasons that are put together, by what is put together.
 COMPOSED = {

@@ -102,29 +102,26 @@ def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
 def _one_shots(o: Observation) -> ServerPlan | None:
     """Requests that are written down in the status, and then taken off the object."""
     annotations, status = o.server.metadata.annotations, o.server.status
-    as_it_is = ServerPlan(status.state or "Pending", "Requested", "", drain=status.suspend)
     if names.FORCE in annotations:
-        act = ConsumeAnnotation(names.FORCE)
+        asked = _one_shot(o, names.FORCE, "ForceRequested")
         if not o.leaving and (status.suspend is None or status.state == "Suspended"):
             note = Note("NothingToDo", f"{names.FORCE}: no drain is under way", warning=False)
-            return replace(as_it_is, reason="ForceRequested", message="no drain to force", act=act, notes=(note,))
+            return replace(asked, message="no drain to force", notes=(note,))
         container_id = o.container.container_id if o.container else ""
         drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
-        drain = replace(drain, forced=True)
-        return replace(as_it_is, reason="ForceRequested", message="the drain is cut short", act=act, drain=drain)
+        return replace(asked, message="the drain is cut short", drain=replace(drain, forced=True))
     if names.RESTART in annotations:
-        act = ConsumeAnnotation(names.RESTART)
+        asked = _one_shot(o, names.RESTART, "RestartRequested")
         if o.pod is None:
             note = Note("NothingToDo", f"{names.RESTART}: the server has no pod", warning=False)
-            return replace(as_it_is, reason="RestartRequested", message="no pod to restart", act=act, notes=(note,))
-        return replace(
-            as_it_is,
-            reason="RestartRequested",
-            message="the pod is to be replaced",
-            act=act,
-            restart_pod_uid=o.pod.metadata.uid,
-        )
+            return replace(asked, message="no pod to restart", notes=(note,))
+        return replace(asked, message="the pod is to be replaced", restart_pod_uid=o.pod.metadata.uid)
     return None
+
+
+def _one_shot(o: Observation, annotation: str, reason: str) -> ServerPlan:
+    status = o.server.status
+    return ServerPlan(status.state or "Pending", reason, "", drain=status.suspend, act=ConsumeAnnotation(annotation))
 
 
 def _step(o: Observation, aim: Aim) -> ServerPlan:
