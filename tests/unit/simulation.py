@@ -42,6 +42,7 @@ from tests.unit.build import NOW, group, template
 
 BOOT_SECONDS = 3.0
 REFUSED = "refused:1"  # an image that no API server would take
+NEVER_READY = "never-ready:1"  # one whose readiness probe fails
 AT_REST_SECONDS = 12.0  # of nothing to do, with nothing under way: longer than any timeout here
 replace = msgspec.structs.replace
 Own = TypeVar("Own", AppServer, ServerGroup)
@@ -79,6 +80,7 @@ class RunningPod:
     uid: str
     owner_uid: str
     annotations: dict[str, str]
+    image: str
     port: str
     created_at: Seconds
     grace: int
@@ -229,7 +231,7 @@ class Simulation:
             number = next(self._numbers)
             pod.process = process = Process(f"containerd://{number}", self.now, shed=pod.shed_survives)
         answers = process is not None and process.runs(self.now) and process.suspend_state == "RUNNING"
-        self._set_ready(pod, is_ready=pod.gate and answers)
+        self._set_ready(pod, is_ready=pod.gate and answers and pod.image != NEVER_READY)
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
@@ -295,8 +297,17 @@ class Simulation:
 
     def delete_server(self, name: str) -> None:
         server = self.servers.get(name)
-        if server and server.metadata.deletion_timestamp is None:
+        if server and not server.metadata.finalizers:
+            del self.servers[name]
+            self.delete_pod(name)  # by the garbage collector
+        elif server and server.metadata.deletion_timestamp is None:
             self.servers[name] = replace(server, metadata=replace(server.metadata, deletion_timestamp=moment(self.now)))
+
+    def strip_finalizers(self, name: str) -> None:
+        """An uninstall does so, or somebody by hand."""
+        server = self.servers.get(name)
+        if server and server.metadata.deletion_timestamp is None:
+            self.servers[name] = replace(server, metadata=replace(server.metadata, finalizers=()))
 
     def withdraw_intents(self, image: str) -> None:
         self.group = replace(self.group, metadata=replace(self.group.metadata, annotations={}))
@@ -394,7 +405,8 @@ class Simulation:
             act.manifest["metadata"]["name"]: act.manifest for act in acts if isinstance(act, plan.ApplyServer)
         }
         up = {name for name in self.servers if self._is_up(name)}
-        gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])}
+        taken_back = {name for name in up if names.SURGE in self.servers[name].metadata.annotations}
+        gone = {name for name in up & set(manifests) if self._takes_out(name, manifests[name]["spec"])} - taken_back
         floor = self.group.spec.replicas - max_unavailable(self.group)
         if gone and len(up - gone) < floor:
             self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
@@ -553,6 +565,7 @@ class Simulation:
             uid=f"pod-{next(self._numbers)}",
             owner_uid=own["ownerReferences"][0]["uid"],
             annotations=own["annotations"],
+            image=spec["containers"][0]["image"],
             port=port,
             created_at=self.now,
             ready_since=self.now,
@@ -565,7 +578,8 @@ class Simulation:
         known = self.servers.get(name)
         if known:
             generation = known.metadata.generation + (spec != known.spec)
-            annotations = {**known.metadata.annotations, **own["annotations"]}
+            others = {key: value for key, value in known.metadata.annotations.items() if key != names.SURGE}
+            annotations = {**others, **own["annotations"]}  # an apply takes away what it does not name any more
             metadata = replace(known.metadata, generation=generation, labels=own["labels"], annotations=annotations)
             self.servers[name] = replace(known, metadata=metadata, spec=spec)
             return
@@ -577,9 +591,6 @@ class Simulation:
         changed = replace(servers, spec=replace(servers.spec, **changes))
         metadata = replace(self.group.metadata, generation=self.group.metadata.generation + 1)
         self.group = replace(self.group, metadata=metadata, spec=replace(self.group.spec, template=changed))
-
-    def is_of(self, pod: RunningPod, image: str) -> bool:
-        return pod.annotations[names.TEMPLATE_HASH] == template_hash(template(image))
 
     def acts(self) -> list[str]:
         """What was done, in order."""

@@ -6,7 +6,7 @@ import msgspec
 
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.kept import keep, owner_reference
-from quiesce.decide.members import UNREADY_SECONDS, Member, surplus, vacancies
+from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
 from quiesce.decide.target import is_serving, servers_wanted, target_hash, target_spec
@@ -49,11 +49,11 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
     group, leaving = o.group, surplus(o.group, o.members, servers_wanted(o.group, o.members))
     wanted = [m for m in o.members if m.name not in leaving]
-    beyond, updated = surplus(group, wanted, group.spec.replicas), target_hash(group)
+    surge, updated = beyond(wanted, group.spec.replicas), target_hash(group)
     serving = {m.name for m in wanted if is_serving(m, group)}
     plan = GroupPlan(
         ready=len(serving),
-        updated=sum(m.pod_has(updated) for m in wanted if m.name not in beyond),  # a surge is no server's update
+        updated=sum(m.pod_has(updated) for m in wanted if m.name not in surge),  # a surge is no server's update
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
         leaving=frozenset(leaving),
         waits_for=(
@@ -76,7 +76,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     acts = (
         *keep(group, o.kept),
         *_create(o, len(wanted)),
-        *_updates(o, wanted, serving, beyond),
+        *_updates(o, wanted, serving, surge),
         *_scale_down(o, leaving),
     )
     if names.RESTART not in group.metadata.annotations:
@@ -103,7 +103,7 @@ def _create(o: GroupObservation, there: int) -> list[Act]:
     ]
 
 
-def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], beyond: set[str]) -> list[Act]:
+def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge: set[str]) -> list[Act]:
     """Servers that are to be otherwise, the last first.
 
     What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
@@ -113,7 +113,7 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], beyon
     target, updated = target_spec(o.group), target_hash(o.group)
     acts: list[Act] = []
     for member in reversed(wanted):
-        own, spec, surge = member.server.spec, target, member.name in beyond
+        own, spec, is_surge = member.server.spec, target, member.name in surge
         # One whose pod is not what its own spec asks for has had its share of the budget.
         costs = member.pod_is_current and not member.is_to_restart and not member.is_out(o.now)
         if costs and not member.pod_has(updated):
@@ -121,8 +121,8 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], beyon
                 room -= 1
             else:  # the port's name goes with the template that names it
                 spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
-        if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=surge):
-            acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=surge)))
+        if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
+            acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts
 
 

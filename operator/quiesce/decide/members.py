@@ -78,17 +78,20 @@ def ordinal_of(name: str, group: str) -> int | None:
 
 
 def surplus(group: ServerGroup, members: Iterable[Member], wanted: int) -> set[str]:
-    """The servers that go when the group keeps only so many.
+    """The servers that go when the group keeps only so many: those first that it has begun to take already."""
+    ranked = sorted(members, key=lambda member: (member.is_leaving(group), _rank(member)))
+    return {member.name for member in ranked[wanted:]}
 
-    Those first that it has begun to take already, then a roll's surge, then those that are asked for, then those that
-    do not serve, and then the highest ordinal.
-    """
 
-    def rank(member: Member) -> tuple[bool, bool, bool, bool, int]:
-        asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
-        return member.is_leaving(group), member.is_surge, asked, not member.serves, member.ordinal
+def beyond(members: Iterable[Member], replicas: int) -> set[str]:
+    """The servers that are a roll's surge: they would go first."""
+    return {member.name for member in sorted(members, key=_rank)[replicas:]}
 
-    return {member.name for member in sorted(members, key=rank)[wanted:]}
+
+def _rank(member: Member) -> tuple[bool, bool, bool, int]:
+    """A surge goes first, then what is asked for, then what does not serve, and then the highest ordinal."""
+    asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
+    return member.is_surge, asked, not member.serves, member.ordinal
 
 
 def vacancies(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> list[str]:

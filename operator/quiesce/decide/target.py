@@ -3,7 +3,7 @@
 import msgspec
 
 from quiesce.decide.budget import max_surge, max_unavailable
-from quiesce.decide.members import UNREADY_SECONDS, Member, ordinal_of, surplus
+from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, ordinal_of
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
@@ -51,8 +51,8 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
     replicas, wanted = group.spec.replicas, target_hash(group)
     limit = replicas + max_surge(group)
     kept = [member for member in members if not member.is_leaving(group)]
-    beyond = surplus(group, kept, replicas)
-    first = [member for member in kept if member.name not in beyond]
+    surge = beyond(kept, replicas)
+    first = [member for member in kept if member.name not in surge]
     if any(member.pod and not member.pod_has(wanted) for member in first):
         return limit
     done = sum(is_serving(member, group) or not aim_of(member.server, group).serve for member in first)
