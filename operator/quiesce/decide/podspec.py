@@ -74,8 +74,8 @@ def _check_keys(metadata: dict[str, Any]) -> None:
         for key in metadata.get(part) or ():
             if key.startswith(f"{names.GROUP}/") and (part, key) != ("annotations", names.RESTARTED_AT):
                 raise BadTemplateError(
-                    f"spec.template.metadata.{part}: {key!r} would be the operator's own on a pod; leave it out, or set it "
-                    "on the AppServer or the ServerGroup if it is meant for them"
+                    f"spec.template.metadata.{part}: {key!r} would be the operator's own on a pod; leave it out, or "
+                    "set it on the AppServer or the ServerGroup if it is meant for them"
                 )
 
 
