@@ -66,6 +66,10 @@ def test_the_chart_is_of_this_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert chart["version"] == chart["appVersion"] == project["version"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="(.*?)"', (PROJECT / "Dockerfile").read_text()))
+    for key in ("version", "description"):
+        assert labels[key] == project[key]
+    assert labels["licenses"] == project["license"]
 
 
 def test_a_namespaced_install_has_the_same_rules_there_and_no_rights_elsewhere() -> None:
