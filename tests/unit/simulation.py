@@ -465,7 +465,7 @@ class Simulation:
             return o.measured()
         routes = ("shop",) if pod.uid in self.endpoints else ()
         others = tuple(member for member in self._members() if member.name != name)
-        room = not o.template_has_changed or has_room(self.group, others)
+        room = not o.template_has_changed or has_room(self.group, Member(server, o.pod), others, self.now)
         return replace(o, routes=routes, admin=self._asked(server, pod), has_room=room).measured()
 
     def _asked(self, server: AppServer, pod: RunningPod) -> Report | AdminFailure | None:

@@ -128,3 +128,20 @@ async def test_the_same_wrong_credentials_are_not_tried_again_at_once(
     for _ in range(3):
         await again.report(server(), pod())
     assert len(opened) == 4
+
+
+@pytest.mark.parametrize(
+    ("username", "words"),
+    [
+        pytest.param(b"u\n", "ends with a newline: 'u\\n'", id="made with echo"),
+        pytest.param(b"cn:u", "has a colon", id="a colon"),
+        pytest.param(b"u\x00", "control character", id="a control character"),
+    ],
+)
+async def test_a_username_that_can_not_be_sent_is_told(username: bytes, words: str, opened: list[FakeWildFly]) -> None:
+    cluster = FakeCluster(pod())
+    cluster.secrets["shop-admin"] = {"username": username, "password": b"p"}
+    failure = await Admins(cluster).report(server(), pod())
+    assert isinstance(failure, AdminFailure)
+    assert (failure.kind, opened) == ("Misconfigured", [])
+    assert words in failure.message

@@ -596,3 +596,13 @@ def test_that_a_server_could_not_be_shed_counts_for_one_drain_only() -> None:
     notes = Notes(shed_refused="no answer")
     assert look(pre_suspend(), WITHDRAWN, notes=notes).notes.shed_refused == "no answer"
     assert not look(server(), notes=notes).notes.shed_refused
+
+
+@pytest.mark.parametrize(
+    ("aim_is", "forced"), [({"annotations": {names.SUSPEND: "true"}}, True), ({"desired_state": "Stopped"}, False)]
+)
+def test_a_suspend_that_was_cut_short_cuts_no_stop_short(aim_is: dict[str, Any], forced: bool) -> None:
+    cut = drain(suspending_since=NOW - 5, forced=True)
+    one = server(status=status("Suspending", cut), **aim_is)
+    plan = decide(look(one, pod(gate=False), report("SUSPENDING", active=3)))
+    assert (plan.act, plan.drain and plan.drain.forced) == (None, forced)

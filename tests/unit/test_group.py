@@ -18,6 +18,7 @@ from quiesce.model.resources import ServerGroup, ServerGroupStatus, ServerTempla
 from quiesce.model.times import moment
 from tests.unit.build import NOW, applied, drain, group, look_at_group, member, pod, server, status, template
 
+replace = msgspec.structs.replace
 NEW = template("wildfly:2")
 IMAGES = {template_hash(template(f"wildfly:{number}")): str(number) for number in (1, 2, 3)}
 
@@ -32,9 +33,9 @@ def _told(act: Act) -> str:
         case ApplyServer(manifest):
             spec = manifest["spec"]
             image = IMAGES.get(template_hash(spec["template"]), "stamped")
-            return " ".join(
-                [manifest["metadata"]["name"], image, *([spec["desiredState"]] if "desiredState" in spec else [])]
-            )
+            state = [spec["desiredState"]] if spec["desiredState"] != "Running" else []
+            surge = ["surge"] if names.SURGE in manifest["metadata"]["annotations"] else []
+            return " ".join([manifest["metadata"]["name"], image, *state, *surge])
         case DeleteServer(name, uid):
             return f"delete {name} {uid}"
         case _:
@@ -52,7 +53,7 @@ def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
 
 
 def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
-    at = pod(f"shop-{ordinal}", gate=False, ready=False)
+    at = pod(f"shop-{ordinal}", of=changes.get("template"), gate=False, ready=False)
     asked = {names.SUSPEND: "true"}
     return member(ordinal, of, at, annotations=asked, status=status("Suspended", drain(drained=True)), **changes)
 
@@ -330,7 +331,9 @@ def test_the_budget(replicas: int, value: int | str, count: int) -> None:
     assert max_unavailable(group(replicas, max_unavailable=value)) == count
 
 
-@pytest.mark.parametrize(("replicas", "value", "count"), [(3, 0, 0), (3, 2, 2), (3, "1%", 1), (10, "25%", 3)])
+@pytest.mark.parametrize(
+    ("replicas", "value", "count"), [(3, 0, 0), (3, 2, 2), (3, "1%", 1), (10, "25%", 3), (3, 9, 3)]
+)
 def test_the_surge(replicas: int, value: int | str, count: int) -> None:
     assert max_surge(group(replicas, max_surge=value)) == count
 
@@ -338,27 +341,60 @@ def test_the_surge(replicas: int, value: int | str, count: int) -> None:
 SURGE = group(3, template=NEW, max_unavailable=0, max_surge=1)
 
 
+def surge(of: Member) -> Member:
+    """Made for the time of a roll."""
+    metadata = of.server.metadata
+    marked = replace(metadata, annotations={**metadata.annotations, names.SURGE: "true"})
+    return Member(replace(of.server, metadata=marked), of.pod)
+
+
 @pytest.mark.parametrize(
     ("members", "acts"),
     [
-        pytest.param(serving(SURGE, 0, 1, 2, template=template()), ["shop-3 2"], id="first there is one more"),
+        pytest.param(serving(SURGE, 0, 1, 2, template=template()), ["shop-3 2 surge"], id="first there is one more"),
         pytest.param(
-            [*serving(SURGE, 0, 1, 2, template=template()), booting_new(SURGE, 3)], [], id="which has to serve first"
+            [*serving(SURGE, 0, 1, 2, template=template()), surge(booting_new(SURGE, 3))],
+            [],
+            id="which has to serve first",
         ),
         pytest.param(
-            [*serving(SURGE, 0, 1, 2, template=template()), rolled(SURGE, 3)], ["shop-2 2"], id="then one may go"
+            [*serving(SURGE, 0, 1, 2, template=template()), surge(rolled(SURGE, 3))], ["shop-2 2"], id="then one may go"
         ),
         pytest.param(
-            [booting_new(SURGE, 0), *(rolled(SURGE, n) for n in (1, 2, 3))], [], id="it stays until the last serves"
+            [booting_new(SURGE, 0), *(rolled(SURGE, n) for n in (1, 2)), surge(rolled(SURGE, 3))],
+            [],
+            id="it stays until the last serves",
         ),
-        pytest.param([rolled(SURGE, n) for n in range(4)], ["shop-3 2 Stopped"], id="and then it goes"),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in range(3)), surge(rolled(SURGE, 3))],
+            ["shop-3 2 Stopped surge"],
+            id="and then it goes",
+        ),
+        pytest.param(
+            [surge(rolled(SURGE, 0)), *(rolled(SURGE, n) for n in (1, 2, 3))],
+            ["shop-0 2 Stopped surge"],
+            id="wherever there was a place for it",
+        ),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in (0, 2)), suspended(SURGE, 1, template=NEW), surge(rolled(SURGE, 3))],
+            ["shop-3 2 Stopped surge"],
+            id="and not one that somebody has suspended",
+        ),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in (0, 1)), surge(rolled(SURGE, 2))], ["shop-2 2"], id="a scale-up keeps it"
+        ),
+        pytest.param(
+            [*(rolled(SURGE, n) for n in (0, 2, 3)), suspended(SURGE, 1, template=NEW)],
+            ["shop-1 2 Stopped"],
+            id="a scale-down is none, and takes what does not serve",
+        ),
         pytest.param([rolled(SURGE, n) for n in range(3)], [], id="no surge without a roll"),
         pytest.param(
             [*(rolled(SURGE, n) for n in (0, 1)), booting_new(SURGE, 2)], [], id="nor for a server that is not ready"
         ),
         pytest.param(
-            [*(rolled(SURGE, n) for n in range(3)), booting(SURGE, 3, template=template())],
-            ["shop-3 1 Stopped"],
+            [*(rolled(SURGE, n) for n in range(3)), surge(booting(SURGE, 3, template=template()))],
+            ["shop-3 1 Stopped surge"],
             id="a roll that was withdrawn",
         ),
         pytest.param([rolled(SURGE, 0)], ["shop-1 2", "shop-2 2"], id="nor for a scale-up"),

@@ -1,17 +1,22 @@
 """The loop's part for one group: when it looks live, and what it makes of refusals."""
 
+import itertools
 from typing import Any
 
 import msgspec
 import pytest
 
+from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
+from quiesce.decide.group import decide_group
+from quiesce.decide.members import Member
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Service
+from quiesce.model.plan import ApplyServer
 from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
-from tests.unit.build import NOW, group, member, pod, server, template
+from tests.unit.build import NOW, group, look_at_group, member, pod, server, template
 from tests.unit.fake import FakeCluster, refusing
 
 KEY = ("shop", "shop")
@@ -269,3 +274,28 @@ async def test_a_restart_that_can_not_be_taken_off_the_group_is_asked_for_once()
     assert len(stamps) == 1
     assert cluster.count("apply_server") == 1  # and it rolls
     assert loop.stalled().startswith("quiesce.dev/restart: ")
+
+
+async def test_words_that_change_with_every_try_are_no_reason_to_hurry() -> None:
+    cluster = FakeCluster(group(1))
+    tries = itertools.count()
+
+    def refuse(call: str, _: str) -> None:
+        if call == "apply_server":
+            raise ClusterError(422, f"request {next(tries)}: no")
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, group(1))
+    assert await loop.turn() == 0
+    assert [await loop.turn() for _ in range(3)] == [REFUSED_RETRY_SECONDS] * 3
+    assert "request 2: no" in loop.stalled()
+
+
+def test_a_field_at_its_default_is_written_back() -> None:
+    """An apply leaves what it does not name as somebody else has set it."""
+    changed = server("shop-0", of=group(1), desired_state="Stopped", suspend_timeout_seconds=0, pre_suspend_seconds=9)
+    plan = decide_group(look_at_group(group(1), Member(changed)))
+    (act,) = (act for act in plan.acts if isinstance(act, ApplyServer))
+    spec = act.manifest["spec"]
+    assert (spec["desiredState"], spec["suspendTimeoutSeconds"], spec["preSuspendSeconds"]) == ("Running", 60, 2)
+    assert spec["admin"]["profile"] == "wildfly"

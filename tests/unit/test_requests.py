@@ -2,7 +2,7 @@
 
 import pytest
 
-from quiesce.decide.requests import Aim, SuspendValue, accepted_suspend, aim_of, parse_suspend
+from quiesce.decide.requests import REASON_LIMIT, Aim, SuspendValue, accepted_suspend, aim_of, parse_suspend
 from quiesce.model import names
 from quiesce.model.objects import Metadata
 from quiesce.model.resources import AppServerStatus, Scope, ServerGroupStatus
@@ -130,3 +130,9 @@ def test_the_aim_names_who_asked_and_why() -> None:
     assert aim_of(server(annotations=asked, by="kubectl-annotate"), None) == Aim(
         serve=False, keep=True, scope=scope, timeout=60, requested_by="kubectl-annotate", reason="disk is swapped"
     )
+
+
+def test_a_long_reason_is_cut() -> None:
+    """An annotation may have 256 KiB, and many statuses repeat it."""
+    asked = {names.SUSPEND: "true", names.SUSPEND_REASON: "x" * 250_000}
+    assert aim_of(server(annotations=asked), None).reason == "x" * REASON_LIMIT

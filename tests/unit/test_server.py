@@ -11,6 +11,8 @@ from quiesce.decide.server import decide
 from quiesce.model import names
 from quiesce.model.objects import (
     Condition,
+    Container,
+    ContainerPort,
     ContainerState,
     ContainerStatus,
     Metadata,
@@ -34,7 +36,7 @@ from quiesce.model.plan import (
     StopServer,
     Unshed,
 )
-from quiesce.model.resources import AppServer
+from quiesce.model.resources import AppServer, AppServerStatus
 from quiesce.model.server import AdminFailure
 from quiesce.model.times import moment
 from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
@@ -70,7 +72,11 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
     ("observation", "state", "act", "stalled"),
     [
         pytest.param(
-            look(new(finalizers=()), None), "Pending", AddFinalizer(), "", id="before anything else, the finalizer"
+            look(server(finalizers=(), status=AppServerStatus()), None),
+            "Pending",
+            AddFinalizer(),
+            "",
+            id="before anything else, the finalizer",
         ),
         pytest.param(look(new(), None), "Starting", CreatePod(build_pod(new())), "", id="no pod: it is created"),
         pytest.param(look(new(), waiting("ContainerCreating")), "Starting", None, "", id="its container is created"),
@@ -885,3 +891,52 @@ def test_a_pod_that_was_deleted_by_force_is_made_anew() -> None:
     one = server(status=status("Running"))
     plan = decide(look(one, None))
     assert (plan.state, plan.act, plan.stalled) == ("Starting", CreatePod(build_pod(one)), "")
+
+
+def test_a_server_that_lost_its_finalizer_is_what_it_was() -> None:
+    """An uninstall took it away; what is written down of the suspension lets the next operator take it back."""
+    suspended = drain(suspending_since=NOW - 590, drained=True)
+    one = server(finalizers=(), status=status("Suspended", suspended))
+    plan = decide(look(one, pod(gate=False), report("SUSPENDED", shed=True)))
+    assert (plan.act, plan.state, plan.drain) == (AddFinalizer(), "Suspended", suspended)
+
+
+@pytest.mark.parametrize(("age", "act", "wake"), [(10, DeletePod(), None), (4, None, 6)])
+def test_a_pod_that_ended_at_once_is_not_made_anew_at_once(age: float, act: Act | None, wake: float | None) -> None:
+    """A node that turns it away may do so again and again."""
+    ended = pod(served="", phase="Failed", gate=False, container=None, created_at=NOW - age)
+    plan = decide(look(new(), ended))
+    assert (plan.act, plan.wake) == (act, wake)
+
+
+@pytest.mark.parametrize(("ago", "stalled"), [(20, "NoEffect"), (3600, "")])
+def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, stalled: str) -> None:
+    """Somebody else has opened a gate again that was closed an hour ago."""
+    one = server(annotations={names.SUSPEND: "true"})
+    closing = SetGate(open=False, reason="Server", served_container=CONTAINER)
+    before = Notes(CONTAINER, acted=closing, acted_at=NOW - ago, acted_since=NOW - ago)
+    again = before.after(closing, None, NOW - 0.5)
+    plan = decide(look(one, pod(), notes=again))
+    assert plan.stalled == stalled
+
+
+def test_a_request_that_was_just_taken_away_and_is_there_again_is_looked_at_when_it_is_due() -> None:
+    asked = ConsumeAnnotation(names.FORCE)
+    one = server(annotations={names.FORCE: "true"})
+    plan = decide(look(one, notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 0.25, acted_since=NOW - 0.25)))
+    assert (plan.act, plan.wake) == (None, 0.75)
+
+
+def test_of_two_containers_with_the_port_the_first_is_the_server() -> None:
+    """As for a Service, and as for the hold."""
+    ports = (ContainerPort(9990, "management"),)
+    at = pod()
+    sidecar = ContainerStatus("sidecar", container_id="containerd://2", state=at.status.container_statuses[0].state)
+    at = replace(
+        at,
+        spec=replace(at.spec, containers=(*at.spec.containers, Container("sidecar", ports))),
+        status=replace(at.status, container_statuses=(sidecar, *at.status.container_statuses)),
+    )
+    found = look(server(), at).container
+    assert found
+    assert found.container_id == CONTAINER

@@ -103,9 +103,8 @@ class Admins:
             raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
         if not live.status.pod_ip or live.status.pod_ip != pod.status.pod_ip:
             raise AdminError("Unreachable", f"pod {own.name} has no address yet, or another than was seen before")
-        ports = {p.name: p.container_port for c in live.spec.containers for p in c.ports}
         # A pod can be older than the port's name in the spec.
-        port = ports.get(admin.port) or ports.get(live.metadata.annotations.get(names.ADMIN_PORT, ""))
+        port = live.port(admin.port, live.metadata.annotations.get(names.ADMIN_PORT, ""))
         if port is None:
             raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
         credentials, refused = await self._credentials(server), self._refused.get(own.key)
@@ -114,7 +113,7 @@ class Admins:
                 raise AdminError("Unauthorized", refused.message)
         else:
             self._refused.pop(own.key, None)
-        return credentials, WildFly(live.status.pod_ip, port, *credentials)
+        return credentials, WildFly(live.status.pod_ip, port.number, *credentials)
 
     async def _credentials(self, server: AppServer) -> Credentials:
         name = server.spec.admin.credentials_secret_ref.name
@@ -133,6 +132,10 @@ class Admins:
         if missing:
             raise AdminError("Misconfigured", f"Secret {name!r} lacks {' and '.join(missing)}")
         try:
-            return secret["username"].decode(), secret["password"].decode()
+            username, password = secret["username"].decode(), secret["password"].decode()
         except UnicodeDecodeError:
             raise AdminError("Misconfigured", f"username and password in Secret {name!r} are not UTF-8") from None
+        if ":" in username or not username.isprintable():  # no such name can be sent (RFC 7616, section 3.4.4)
+            bad = "ends with a newline" if username.endswith("\n") else "has a colon or a control character"
+            raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: {username!r}")
+        return username, password

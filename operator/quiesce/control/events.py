@@ -9,7 +9,7 @@ from quiesce.model.plan import Note
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
 
-NOTE_LIMIT = 1024  # of the API, in characters
+NOTE_LIMIT = 1024  # of the API, in bytes
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def publish(cluster: Cluster, owner: AppServer | ServerGroup, note: Note, 
         "type": "Warning" if note.warning else "Normal",
         "reason": note.reason,
         "action": note.reason,
-        "note": note.message[:NOTE_LIMIT],
+        "note": note.message.encode()[:NOTE_LIMIT].decode(errors="ignore"),
         "reportingController": f"{names.GROUP}/operator",
         "reportingInstance": instance,
         "regarding": {

@@ -68,9 +68,10 @@ class Groups:
         refused: dict[str, str] = {}
         for act in plan.acts:
             await self._try(observation.group, act, refused)
-        if self._refused.get((namespace, name), {}) != refused:
-            self._refused[namespace, name] = refused
-            return 0  # to tell it
+        before = self._refused.get((namespace, name), {})
+        self._refused[namespace, name] = refused
+        if before.keys() != refused.keys():
+            return 0  # to tell it; other words for the same, which may change every time, are told with the next try
         if refused:
             return REFUSED_RETRY_SECONDS
         if observation.taken and not plan.acts:
@@ -182,6 +183,7 @@ class Groups:
             applied.spec != wanted.spec
             or not wanted.metadata.labels.items() <= applied.metadata.labels.items()
             or not wanted.metadata.annotations.items() <= applied.metadata.annotations.items()
+            or (names.SURGE in applied.metadata.annotations) != (names.SURGE in wanted.metadata.annotations)
         ):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
 

@@ -14,6 +14,7 @@ from quiesce.control.admins import Admins
 from quiesce.control.events import publish
 from quiesce.control.groups import look_at_pods, members_of
 from quiesce.control.queue import back_off
+from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, to_tell
@@ -92,7 +93,8 @@ class Servers:
         )
         if group and observation.template_has_changed:
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
-            observation = replace(observation, has_room=has_room(group, others))
+            room = has_room(group, Member(server, pod), others, observation.now)
+            observation = replace(observation, has_room=room)
         if pod is None:
             await self._admins.drop(server)
             return observation.measured()

@@ -12,8 +12,8 @@ def max_unavailable(group: ServerGroup) -> int:
 
 
 def max_surge(group: ServerGroup) -> int:
-    """As a count; a percentage is rounded up, as in a Deployment."""
+    """As a count; a percentage is rounded up, as in a Deployment. A roll has no use for more than twice the servers."""
     value = group.spec.strategy.rolling_update.max_surge
     if isinstance(value, int):
-        return value
+        return min(value, group.spec.replicas)
     return -(-group.spec.replicas * int(value.removesuffix("%")) // 100)

@@ -13,7 +13,7 @@ from quiesce.decide.observation import NO_EFFECT_SECONDS, Observation
 from quiesce.decide.requests import Aim
 from quiesce.model import names
 from quiesce.model.plan import ServerPlan, SetGate, Shed, SuspendServer
-from quiesce.model.resources import Drain, LastDrain, Outcome, State
+from quiesce.model.resources import STAYS, Drain, LastDrain, Outcome, State
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
 
@@ -156,6 +156,8 @@ def record(o: Observation, aim: Aim) -> Drain:
         drain = Drain(scope=aim.scope, since=moment(o.now), container_id=container_id)
     return msgspec.structs.replace(
         drain,
+        # A suspend that was cut short says nothing of a stop: what is active then goes on until its own timeout.
+        forced=drain.forced and (drain.scope not in STAYS or aim.scope in STAYS),
         scope=aim.scope,
         requested_by=aim.requested_by,
         reason=aim.reason,

@@ -9,7 +9,7 @@ from quiesce.decide.kept import keep, owner_reference
 from quiesce.decide.members import UNREADY_SECONDS, Member, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
-from quiesce.decide.target import is_serving, is_updated, servers_wanted, target_spec
+from quiesce.decide.target import is_serving, servers_wanted, target_hash, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
@@ -49,14 +49,15 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
     group, leaving = o.group, surplus(o.group, o.members, servers_wanted(o.group, o.members))
     wanted = [m for m in o.members if m.name not in leaving]
+    beyond, updated = surplus(group, wanted, group.spec.replicas), target_hash(group)
     serving = {m.name for m in wanted if is_serving(m, group)}
     plan = GroupPlan(
         ready=len(serving),
-        updated=sum(is_updated(m, group) for m in wanted[: group.spec.replicas]),  # a surge is no server's update
+        updated=sum(m.pod_has(updated) for m in wanted if m.name not in beyond),  # a surge is no server's update
         suspended=sum(m.server.status.state == "Suspended" for m in wanted),
         leaving=frozenset(leaving),
         waits_for=(
-            *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving)),
+            *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving, updated)),
             *_missing(o),
         ),
         stalled=(
@@ -72,7 +73,12 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     )
     if group.metadata.deletion_timestamp:
         return plan  # the garbage collector deletes the servers; each drains
-    acts = (*keep(group, o.kept), *_create(o), *_updates(o, wanted, serving), *_scale_down(o, leaving))
+    acts = (
+        *keep(group, o.kept),
+        *_create(o, len(wanted)),
+        *_updates(o, wanted, serving, beyond),
+        *_scale_down(o, leaving),
+    )
     if names.RESTART not in group.metadata.annotations:
         return replace(plan, acts=acts)
     consume = ConsumeAnnotation(names.RESTART)
@@ -89,29 +95,34 @@ def _missing(o: GroupObservation) -> list[str]:
     return [name for name in names_to_fill(o.group, o.members) if name not in o.taken]
 
 
-def _create(o: GroupObservation) -> list[Act]:
-    return [ApplyServer(_manifest(o.group, name, target_spec(o.group))) for name in _missing(o)]
+def _create(o: GroupObservation, there: int) -> list[Act]:
+    spec, replicas = target_spec(o.group), o.group.spec.replicas
+    return [
+        ApplyServer(_manifest(o.group, name, spec, surge=number >= replicas))
+        for number, name in enumerate(_missing(o), start=there)
+    ]
 
 
-def _updates(o: GroupObservation, wanted: list[Member], serving: set[str]) -> list[Act]:
+def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], beyond: set[str]) -> list[Act]:
     """Servers that are to be otherwise, the last first.
 
     What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
     template. Other servers get a new template only as far as the budget has room.
     """
     room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
+    target, updated = target_spec(o.group), target_hash(o.group)
     acts: list[Act] = []
     for member in reversed(wanted):
-        own, spec = member.server.spec, target_spec(o.group)
+        own, spec, surge = member.server.spec, target, member.name in beyond
         # One whose pod is not what its own spec asks for has had its share of the budget.
         costs = member.pod_is_current and not member.is_to_restart and not member.is_out(o.now)
-        if costs and not member.pod_has(template_hash(spec.template)):
+        if costs and not member.pod_has(updated):
             if room > 0:
                 room -= 1
             else:  # the port's name goes with the template that names it
                 spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
-        if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group):
-            acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
+        if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=surge):
+            acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=surge)))
     return acts
 
 
@@ -124,16 +135,17 @@ def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
             continue
         if server.spec.desired_state != "Stopped":
             spec = replace(server.spec, desired_state="Stopped")
-            acts.append(ApplyServer(_manifest(o.group, member.name, spec)))
+            acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=member.is_surge)))
         elif server.status.state == "Stopped" and member.pod is None:
             acts.append(DeleteServer(member.name, server.metadata.uid))
     return acts
 
 
-def _differs(member: Member, spec: AppServerSpec, group: ServerGroup) -> bool:
+def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: bool) -> bool:
     applied, metadata = _metadata(group), member.server.metadata
     return (
         member.server.spec != spec
+        or member.is_surge != surge
         or metadata.owner is None  # of a group of this name that was deleted without its servers
         or not applied["labels"].items() <= metadata.labels.items()
         or not applied["annotations"].items() <= metadata.annotations.items()
@@ -149,26 +161,40 @@ def _metadata(group: ServerGroup) -> dict[str, dict[str, str]]:
     }
 
 
-def _manifest(group: ServerGroup, name: str, spec: AppServerSpec) -> dict[str, Any]:
-    own = group.metadata
+def _manifest(group: ServerGroup, name: str, spec: AppServerSpec, *, surge: bool) -> dict[str, Any]:
+    own, metadata = group.metadata, _metadata(group)
+    if surge:
+        metadata["annotations"][names.SURGE] = "true"
     return {
         "apiVersion": names.API_VERSION,
         "kind": "AppServer",
         "metadata": {
             "name": name,
             "namespace": own.namespace,
-            **_metadata(group),
+            **metadata,
             "finalizers": [names.FINALIZER],
             "ownerReferences": [owner_reference(group)],
         },
-        "spec": msgspec.to_builtins(spec),
+        "spec": _complete(spec),
     }
 
 
-def _settled(member: Member, group: ServerGroup, serving: set[str]) -> bool:
+def _complete(spec: AppServerSpec) -> dict[str, Any]:
+    """With the fields that are at their defaults: an apply leaves what it does not name as somebody else has set it."""
+    written = msgspec.to_builtins(spec)
+    return {
+        "desiredState": spec.desired_state,
+        "suspendTimeoutSeconds": spec.suspend_timeout_seconds,
+        "preSuspendSeconds": spec.pre_suspend_seconds,
+        **written,
+        "admin": {"profile": spec.admin.profile, **written["admin"]},
+    }
+
+
+def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str) -> bool:
     """Whether a server that the group wants is what it wants of it now."""
     if member.name in serving:
-        return is_updated(member, group)
+        return member.pod_has(updated)
     aim = aim_of(member.server, group)
     return not aim.serve and member.server.status.state == ("Suspended" if aim.keep else "Stopped")
 

@@ -1,12 +1,12 @@
 """The servers of a group, and which of them it wants to keep."""
 
 import re
+from collections.abc import Iterable
+from functools import cached_property
 
 import msgspec
 
-from quiesce.decide.budget import max_surge
 from quiesce.decide.podspec import template_hash
-from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer, ServerGroup
@@ -16,7 +16,7 @@ from quiesce.model.times import Seconds, seconds
 UNREADY_SECONDS = 30
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, dict=True):
     server: AppServer
     pod: Pod | None = None
 
@@ -29,6 +29,11 @@ class Member(msgspec.Struct, frozen=True):
         return int(self.name.rsplit("-", 1)[1])
 
     @property
+    def is_surge(self) -> bool:
+        """Whether it was made for the time of a roll, beyond the group's `replicas`."""
+        return names.SURGE in self.server.metadata.annotations
+
+    @cached_property
     def pod_is_current(self) -> bool:
         """Whether the pod is the one that the server's own spec asks for."""
         return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
@@ -72,17 +77,16 @@ def ordinal_of(name: str, group: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def surplus(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> set[str]:
-    """The servers that a scale-down takes.
+def surplus(group: ServerGroup, members: Iterable[Member], wanted: int) -> set[str]:
+    """The servers that go when the group keeps only so many.
 
-    Those first that it has begun to take already, then those that are asked for, then those that do not serve, and
-    then the highest ordinal. Where there may be a surge to be taken back, one that somebody has suspended stays.
+    Those first that it has begun to take already, then a roll's surge, then those that are asked for, then those that
+    do not serve, and then the highest ordinal.
     """
 
-    def rank(member: Member) -> tuple[bool, bool, bool, int]:
+    def rank(member: Member) -> tuple[bool, bool, bool, bool, int]:
         asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
-        missed = member.serves or (max_surge(group) > 0 and not aim_of(member.server, group).serve)
-        return member.is_leaving(group), asked, not missed, member.ordinal
+        return member.is_leaving(group), member.is_surge, asked, not member.serves, member.ordinal
 
     return {member.name for member in sorted(members, key=rank)[wanted:]}
 

@@ -21,6 +21,8 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # An act that was accepted and has changed nothing for so long is told. After twice as long the drain of a server that
 # is to stop goes on without it; where the server is to stay, there is time to mend it.
 NO_EFFECT_SECONDS = 3
+# What is done again later than this is done for a reason of its own.
+REPEATED_SECONDS = 30
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 5
 
@@ -89,7 +91,8 @@ class Notes(msgspec.Struct, frozen=True):
     def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
         """With what became of an act."""
         replace = msgspec.structs.replace
-        since = self.acted_since if self.acted == act else now
+        repeats = self.acted == act and now - self.acted_at < REPEATED_SECONDS
+        since = self.acted_since if repeats else now
         if not isinstance(act, ASIDE):
             return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
         others = tuple(other for other in self.aside if type(other.act) is not type(act))
@@ -124,10 +127,8 @@ class Observation(msgspec.Struct, frozen=True):
         """
         if self.pod is None:
             return None
-        ports = {p.name: c.name for c in self.pod.spec.containers for p in c.ports}
-        made_with = self.pod.metadata.annotations.get(names.ADMIN_PORT, "")
-        name = ports.get(self.server.spec.admin.port) or ports.get(made_with)
-        found = next((c for c in self.pod.status.container_statuses if c.name == name), None)
+        port = self.pod.port(self.server.spec.admin.port, self.pod.metadata.annotations.get(names.ADMIN_PORT, ""))
+        found = next((c for c in self.pod.status.container_statuses if port and c.name == port.container), None)
         return found if found and found.state.running and found.container_id else None
 
     @property

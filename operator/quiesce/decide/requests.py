@@ -11,6 +11,7 @@ from quiesce.model.resources import AppServer, Scope, ServerGroup
 
 DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
 WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
+REASON_LIMIT = 256  # an annotation may have a quarter of a megabyte, and statuses say it several times
 
 
 class SuspendValue(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
             scope="Server" if scope == "Server" else "Group",
             timeout=timeout if value.timeout is None else value.timeout,
             requested_by=owner.metadata.annotated_by(names.SUSPEND),
-            reason=owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}"),
+            reason=owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}")[:REASON_LIMIT],
         )
     if "Suspended" in desired:
         return Aim(serve=False, keep=True, timeout=timeout, reason="desiredState is Suspended")

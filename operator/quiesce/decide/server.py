@@ -1,6 +1,5 @@
 """The next step for one server."""
 
-import math
 from typing import cast
 
 import msgspec
@@ -44,11 +43,13 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import moment
+from quiesce.model.times import Seconds, moment, seconds
 
 replace = msgspec.structs.replace
 
 SUSPENDED_POLL_SECONDS = 10.0
+# A pod that ended before this is not made anew sooner.
+YOUNG_SECONDS = 10
 # For a pod that nothing is gained by holding.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 
@@ -59,7 +60,8 @@ def decide(o: Observation) -> ServerPlan:
     refusal = o.notes.refused(asked.act) if asked and asked.act else None
     plan = _paced(o, asked) if asked and refusal is None else None
     if plan is None or plan.act is None:
-        plan = _paced(o, _step(o, aim_of(o.server, o.group)))
+        due = plan.wake if plan else None
+        plan = _awake(_paced(o, _step(o, aim_of(o.server, o.group))), due)
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
@@ -95,8 +97,13 @@ def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
     refusal = o.notes.refused(act)
     if refusal is None or o.now >= refusal.retry_at:
         return replace(plan, act=act)
-    due = refusal.retry_at - o.now
-    return replace(plan, wake=due if plan.wake is None else min(plan.wake, due))
+    return _awake(plan, refusal.retry_at - o.now)
+
+
+def _awake(plan: ServerPlan, due: Seconds | None) -> ServerPlan:
+    """`plan`, looked at again by then."""
+    wakes = [wake for wake in (plan.wake, due) if wake is not None]
+    return replace(plan, wake=min(wakes, default=None))
 
 
 def _one_shots(o: Observation) -> ServerPlan | None:
@@ -127,7 +134,7 @@ def _one_shot(o: Observation, annotation: str, reason: str) -> ServerPlan:
 def _step(o: Observation, aim: Aim) -> ServerPlan:
     server, pod = o.server, o.pod
     if aim.scope != "Removal" and names.FINALIZER not in server.metadata.finalizers:
-        return ServerPlan("Pending", "Adopting", "prepares the server", act=AddFinalizer())
+        return replace(o.as_told(), reason="Adopting", message="prepares the server", act=AddFinalizer())
     if pod is None:
         return _without_pod(o, aim)
     if not pod.metadata.owner or pod.metadata.owner.uid != server.metadata.uid:
@@ -141,14 +148,17 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
             return leaving
         if o.overdue_in <= 0 or (o.node and not o.node.is_ready):
             return _overdue(o, pod, leaving)
-        return replace(leaving, wake=min(o.overdue_in, math.inf if leaving.wake is None else leaving.wake))
+        return _awake(leaving, o.overdue_in)
     if aim.scope == "Removal":
         # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
         withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
         return replace(withdrawing, act=DeletePod(_grace(o)))
     if pod.status.phase in ("Succeeded", "Failed"):
         why = pod.status.message or pod.status.reason or f"the pod has {pod.status.phase.lower()}"
-        return ServerPlan("Pending", "PodEnded", why, act=DeletePod())
+        ended = ServerPlan("Pending", "PodEnded", why)
+        # One that a node has turned away comes back at once, and may be turned away again.
+        young_for = (seconds(pod.metadata.creation_timestamp) or 0) + YOUNG_SECONDS - o.now
+        return _awake(ended, young_for) if young_for > 0 else replace(ended, act=DeletePod())
     if not aim.keep:
         return _stop(o, aim)
     if o.out_of_date:

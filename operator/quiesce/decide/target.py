@@ -3,11 +3,12 @@
 import msgspec
 
 from quiesce.decide.budget import max_surge, max_unavailable
-from quiesce.decide.members import Member
+from quiesce.decide.members import UNREADY_SECONDS, Member, ordinal_of, surplus
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.resources import AppServerSpec, ServerGroup
+from quiesce.model.times import Seconds
 
 replace = msgspec.structs.replace
 
@@ -22,39 +23,54 @@ def target_spec(group: ServerGroup) -> AppServerSpec:
     return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
 
 
+def target_hash(group: ServerGroup) -> str:
+    """Of the pod template that servers are to have."""
+    return template_hash(target_spec(group).template)
+
+
 def is_serving(member: Member, group: ServerGroup) -> bool:
     """Whether the server serves now and nothing that is already decided will take it out."""
+    return _serves(member, group) and member.pod_is_current and not member.is_to_restart
+
+
+def _serves(member: Member, group: ServerGroup) -> bool:
     server = member.server
     return (
         member.serves
         and server.metadata.deletion_timestamp is None
         and server.status.state == "Running"
-        and member.pod_is_current
-        and not member.is_to_restart
         and aim_of(server, group).serve
     )
-
-
-def is_updated(member: Member, group: ServerGroup) -> bool:
-    return member.pod_has(template_hash(target_spec(group).template))
 
 
 def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
     """`replicas`, and in a roll as many more as `maxSurge` allows: they come first, and go when all others serve.
 
     What is there beyond `replicas` stays until the rest of a roll is done, and is not made for anything but a roll.
-    `members` are in the order of their ordinals.
     """
-    replicas = group.spec.replicas
+    replicas, wanted = group.spec.replicas, target_hash(group)
     limit = replicas + max_surge(group)
     kept = [member for member in members if not member.is_leaving(group)]
-    first = kept[:replicas]
-    if any(member.pod and not is_updated(member, group) for member in first):
+    beyond = surplus(group, kept, replicas)
+    first = [member for member in kept if member.name not in beyond]
+    if any(member.pod and not member.pod_has(wanted) for member in first):
         return limit
     done = sum(is_serving(member, group) or not aim_of(member.server, group).serve for member in first)
     return replicas if done == replicas else max(replicas, min(len(kept), limit))
 
 
-def has_room(group: ServerGroup, others: tuple[Member, ...]) -> bool:
-    """Whether enough of the others serve for one more server to be taken out in a roll."""
-    return sum(is_serving(member, group) for member in others) >= group.spec.replicas - max_unavailable(group)
+def has_room(group: ServerGroup, one: Member, others: tuple[Member, ...], now: Seconds) -> bool:
+    """Whether a roll may take a server out: enough of the others serve, or it has not served for a while itself.
+
+    Of the others that serve and are to be replaced too, those of lower ordinals count: if all did, several could go at
+    once, and if none did, they would wait for each other.
+    """
+    if one.unready_for(now) >= UNREADY_SECONDS:
+        return True
+    ordinal = ordinal_of(one.name, group.metadata.name) or 0
+
+    def counts(other: Member) -> bool:
+        waits = other.ordinal < ordinal and not other.pod_is_current and _serves(other, group)
+        return waits or is_serving(other, group)
+
+    return sum(map(counts, others)) >= group.spec.replicas - max_unavailable(group)

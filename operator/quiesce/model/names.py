@@ -22,6 +22,7 @@ SPEC_HASH = f"{GROUP}/spec-hash"
 HOLD_SECONDS = f"{GROUP}/hold-seconds"
 OPENED_AT = f"{GROUP}/opened-at"
 SERVED_CONTAINER = f"{GROUP}/served-container"
+SURGE = f"{GROUP}/surge"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
 # The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.

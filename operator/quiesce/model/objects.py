@@ -128,10 +128,20 @@ class PodStatus(Narrow, frozen=True):
     init_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
+class NamedPort(Narrow, frozen=True):
+    container: str
+    number: int
+
+
 class Pod(Narrow, frozen=True):
     metadata: Metadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    def port(self, *names: str) -> NamedPort | None:
+        """The port of the first of these names that there is; of several, the first container's, as for a Service."""
+        ports = [(port.name, NamedPort(c.name, port.container_port)) for c in self.spec.containers for port in c.ports]
+        return next((found for name in names for known, found in ports if known == name), None)
 
     def condition(self, kind: str) -> Condition | None:
         return next((condition for condition in self.status.conditions if condition.type == kind), None)

@@ -1,0 +1,52 @@
+"""When a roll may take a server out that has its new template already: how many others serve is looked at again."""
+
+import pytest
+
+from quiesce.decide.members import UNREADY_SECONDS, Member
+from quiesce.decide.target import has_room
+from quiesce.model import names
+from tests.unit.build import NOW, drain, group, member, pod, status, template
+
+NEW = template("wildfly:2")
+SHOP = group(3, template=NEW)
+
+
+def serves(ordinal: int) -> Member:
+    return member(ordinal, SHOP, pod(f"shop-{ordinal}", of=NEW), template=NEW)
+
+
+def waits(ordinal: int) -> Member:
+    """It serves, from a pod that is to be replaced."""
+    return member(ordinal, SHOP, template=NEW)
+
+
+def is_out(ordinal: int) -> Member:
+    return member(ordinal, SHOP, pod(f"shop-{ordinal}", gate=False), status=status("Suspended", drain(drained=True)))
+
+
+def restarts(ordinal: int) -> Member:
+    """Its pod has the new template, and goes all the same."""
+    return member(ordinal, SHOP, serves(ordinal).pod, template=NEW, annotations={names.RESTART: "true"})
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "room"),
+    [
+        pytest.param(waits(2), [serves(0), serves(1)], True, id="the others serve"),
+        pytest.param(waits(2), [serves(0), is_out(1)], False, id="one is out"),
+        pytest.param(waits(2), [serves(0), restarts(1)], False, id="one goes out anyway"),
+        pytest.param(waits(2), [waits(0), waits(1)], True, id="of those that all wait, the last goes first"),
+        pytest.param(waits(1), [waits(0), waits(2)], False, id="and alone"),
+        pytest.param(waits(1), [waits(0), serves(2)], True, id="and then the next"),
+        pytest.param(waits(0), [serves(1), serves(2)], True, id="down to the first"),
+        pytest.param(waits(2), [waits(0), is_out(1)], False, id="as far as enough of them serve"),
+    ],
+)
+def test_there_is_room_while_enough_others_serve(one: Member, others: list[Member], room: bool) -> None:
+    assert has_room(SHOP, one, tuple(others), NOW) == room
+
+
+@pytest.mark.parametrize(("unready_for", "room"), [(UNREADY_SECONDS, True), (UNREADY_SECONDS - 1, False)])
+def test_a_server_that_has_not_served_for_a_while_takes_nothing_away(unready_for: float, room: bool) -> None:
+    one = member(0, SHOP, pod("shop-0", unready_for=unready_for), template=NEW)
+    assert has_room(SHOP, one, (is_out(1), is_out(2)), NOW) == room
