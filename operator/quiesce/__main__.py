@@ -20,6 +20,8 @@ from quiesce.control.lease import Leadership
 from quiesce.control.operator import Operator
 from quiesce.handlers import registry, settings
 
+LEASE = "quiesce"
+
 logger = logging.getLogger("quiesce")
 
 
@@ -82,17 +84,19 @@ async def _lead(cluster: KubeCluster, operator: Operator, instance: str, leaders
 async def run_cleanup(options: argparse.Namespace) -> int:
     _cancelled_by_signals()
     cluster = await KubeCluster.connect(options.namespace)
-    own = options.operator_namespace
-    leadership = Leadership(cluster, (own, options.lease), f"cleanup-{_instance()}", time.time, _end)
+    own = options.operator_namespace or os.environ.get("POD_NAMESPACE") or "quiesce-system"
+    lease = (own, options.lease or LEASE)
+    leadership = Leadership(cluster, lease, f"cleanup-{_instance()}", time.time, _end)
+    named = bool(options.lease and options.operator_namespace)
     try:
-        return await cleanup(cluster, leadership, (own, options.lease), options.deployment)
+        return await cleanup(cluster, leadership, lease, options.deployment, named=named)
     finally:
         await cluster.close()
 
 
 def _leadership(cluster: KubeCluster, options: argparse.Namespace, instance: str) -> Leadership | None:
     namespace = os.environ.get("POD_NAMESPACE")
-    return Leadership(cluster, (namespace, options.lease), instance, time.time, _end) if namespace else None
+    return Leadership(cluster, (namespace, options.lease or LEASE), instance, time.time, _end) if namespace else None
 
 
 def _end(reason: str) -> NoReturn:
@@ -122,15 +126,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="quiesce", description="Stops, drains and rolls application servers.")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     parser.add_argument("--namespace", action="append", default=[], help="look after this one only; may be repeated")
-    parser.add_argument("--lease", default="quiesce", help="the Lease's name (default: %(default)s)")
+    parser.add_argument("--lease", help=f"the Lease's name (default: {LEASE})")
     parser.add_argument("--health-port", type=int, default=PORT, help="for /livez and /readyz (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", title="commands", description="none: run the operator")
     remove = commands.add_parser(
         "cleanup",
         help="free the AppServers that an operator has left: without it, they could not be deleted",
     )
-    own = os.environ.get("POD_NAMESPACE") or "quiesce-system"
-    remove.add_argument("--operator-namespace", default=own, help="the operator's (default: %(default)s)")
+    remove.add_argument("--operator-namespace", help="of the Lease (default: POD_NAMESPACE, or quiesce-system)")
     remove.add_argument("--deployment", default="", help="the operator's, to scale to 0 first")
     return parser.parse_args()
 

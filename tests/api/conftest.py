@@ -18,6 +18,7 @@ from tests.cluster import access
 
 PROJECT = Path(__file__).parents[2]
 POLICY = "quiesce-annotations"
+IMAGE = "image.repository=registry.example/quiesce"  # the chart has no default
 # The API server compiles changed policies once a second.
 POLICY_DELAY_SECONDS = 2.0
 
@@ -84,7 +85,7 @@ def manifest(namespace: str) -> Callable[[str], dict[str, object]]:
 def _rendered_policy(api: pykube.HTTPClient) -> str:
     major, minor = api.version
     template = ["template", "quiesce", str(PROJECT / "charts" / "quiesce"), "--kube-version", f"{major}.{minor}"]
-    return _run("helm", *template, "--show-only", "templates/admission-policy.yaml")
+    return _run("helm", *template, f"--set={IMAGE}", "--show-only", "templates/admission-policy.yaml")
 
 
 def _kubectl(*arguments: str, text: str = "") -> str:

@@ -214,7 +214,21 @@ SERVICE = {"ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
         ("ports", [], "spec.service.ports: "),
         ("ports", [{"port": 0}], "spec.service.ports[0].port: "),
         ("ports", [{"port": 80}, {"port": 80}], "spec.service.ports[1]: Duplicate value"),
-        ("ports", [{"port": 80}, {"port": 80, "protocol": "UDP"}], ""),
+        ("ports", [{"name": "one", "port": 80}, {"name": "two", "port": 80, "protocol": "UDP"}], ""),
+        ("ports", [{"port": 80}], ""),
+        ("ports", [{"name": "one", "port": 80}, {"port": 81}], "where there are several ports, each needs a name"),
+        ("ports", [{"name": "one", "port": 80}, {"name": "one", "port": 81}], "two ports have the same name"),
+        ("ports", [{"name": f"port-{number}", "port": number} for number in range(1, 51)], ""),
+        ("ports", [{"name": "Http", "port": 80}], "spec.service.ports[0].name: "),
+        ("ports", [{"name": "http-", "port": 80}], "spec.service.ports[0].name: "),
+        ("ports", [{"port": 80, "targetPort": 8080}], ""),
+        ("ports", [{"port": 80, "targetPort": "http-2"}], ""),
+        ("ports", [{"port": 80, "targetPort": 65536}], "spec.service.ports[0].targetPort: "),
+        ("ports", [{"port": 80, "targetPort": ""}], "spec.service.ports[0].targetPort: "),
+        ("ports", [{"port": 80, "targetPort": "8080"}], "spec.service.ports[0].targetPort: "),
+        ("ports", [{"port": 80, "targetPort": "Http"}], "spec.service.ports[0].targetPort: "),
+        ("ports", [{"port": 80, "targetPort": "a--b"}], "spec.service.ports[0].targetPort: "),
+        ("ports", [{"port": 80, "targetPort": "http-"}], "spec.service.ports[0].targetPort: "),
         ("type", "ExternalName", "spec.service.type: "),
         ("annotations", {"quiesce.dev/suspend": "true"}, "keys of quiesce.dev are the operator's"),
         ("annotations", {"example.com/class": "internal"}, ""),
@@ -226,6 +240,34 @@ def test_a_service_takes_and_refuses(
     message = refusal(dry, changed(manifest("ServerGroup"), "spec.service", changed(SERVICE, path, value)))
     assert says in message
     assert bool(says) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("service", "says"),
+    [("ClusterIP", "nodePort of ports is for the types"), ("NodePort", ""), ("LoadBalancer", "")],
+)
+def test_a_node_port_is_for_services_that_have_some(
+    dry: pykube.HTTPClient, manifest: MakeManifest, service: str, says: str
+) -> None:
+    spec = {"type": service, "ports": [{"port": 80, "nodePort": 30080}]}
+    message = refusal(dry, changed(manifest("ServerGroup"), "spec.service", spec))
+    assert says in message
+    assert bool(says) == bool(message)
+
+
+@pytest.mark.parametrize(("name", "taken"), [("s", True), ("shop-2", True), ("2shop", False), ("shop.a", False)])
+def test_a_group_has_a_name_that_its_services_can_have(
+    dry: pykube.HTTPClient, manifest: MakeManifest, name: str, taken: bool
+) -> None:
+    message = refusal(dry, changed(manifest("ServerGroup"), "metadata.name", name))
+    assert (f"metadata.name: {name} is not lower-case letters" in message) != taken
+    assert bool(message) != taken
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("AppServer", 63), ("ServerGroup", 52)])
+def test_a_name_has_a_greatest_length(dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, longest: int) -> None:
+    assert not refusal(dry, changed(manifest(kind), "metadata.name", "s" * longest))
+    assert "metadata.name: " in refusal(dry, changed(manifest(kind), "metadata.name", "s" * (longest + 1)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,6 +288,8 @@ def test_a_service_takes_and_refuses(
         ("template.spec", ABSENT),
         ("template.spec.containers", ABSENT),
         ("template.spec.containers", []),
+        ("template.spec.terminationGracePeriodSeconds", -1),
+        ("template.spec.terminationGracePeriodSeconds", 86401),
     ],
 )
 def test_a_server_refuses(dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, path: str, value: object) -> None:

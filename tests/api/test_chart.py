@@ -6,6 +6,8 @@ from pathlib import Path
 import pykube
 import pytest
 
+from tests.api.conftest import IMAGE
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -18,7 +20,7 @@ def test_the_api_server_takes_the_chart_without_a_warning(
     subprocess.run([*kubectl, "label", "namespace", namespace, level], check=True)
     major, minor = api.version
     chart = ["template", "apitest", str(PROJECT / "charts" / "quiesce"), f"--kube-version={major}.{minor}"]
-    sets = [f"--set={value.replace('%s', namespace)}" for value in values]
+    sets = [f"--set={value.replace('%s', namespace)}" for value in (IMAGE, *values)]
     rendered = subprocess.run(["helm", *chart, "--namespace", namespace, *sets], capture_output=True, check=True)
     done = subprocess.run(
         [*kubectl, "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"],

@@ -20,7 +20,7 @@ from tests.cluster.paths import AUDIT_LOG, PROJECT
 from tests.estate import OPERATOR_NAMESPACE, Estate, Watcher, kubectl, wait
 
 SERVERS = ("shop-0", "shop-1", "shop-2")
-OWN = "deployments,jobs,pods,leases,roles,rolebindings,networkpolicies"
+OWN = "deployments,jobs,pods,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 
 pytestmark = pytest.mark.alone
 

@@ -99,12 +99,12 @@ def server(name: str, *finalizers: str) -> Held:
     return Held(Metadata(name, "shop", finalizers=finalizers))
 
 
-async def clean(cluster: FakeRemains, deployment: str = "") -> int:
+async def clean(cluster: FakeRemains, deployment: str = "", *, named: bool = True) -> int:
     def lost(reason: str) -> None:
         raise AssertionError(reason)
 
     leadership = Leadership(cluster, KEY, "cleanup-1", lambda: 0.0, lost)
-    return await cleanup(cluster, leadership, KEY, deployment)
+    return await cleanup(cluster, leadership, KEY, deployment, named=named)
 
 
 def test_only_the_operators_own_finalizer_goes() -> None:
@@ -159,6 +159,20 @@ def test_an_operator_that_died_with_its_lease_is_waited_for_until_that_has_run_o
         assert await clean(cluster) == 0
         assert asyncio.get_running_loop().time() - began >= DURATION_SECONDS
         assert cluster.finalizers() == {"shop/a": ()}
+
+    run(story)
+
+
+def test_a_lease_that_is_not_there_says_nothing_unless_it_was_named() -> None:
+    async def story() -> None:
+        cluster = FakeRemains(server("a", names.FINALIZER))
+        with pytest.raises(OperatorRunsError, match=r"no Lease quiesce-system/quiesce.*--lease.*--operator-namespace"):
+            await clean(cluster, "quiesce", named=False)
+        assert cluster.scaled == []
+        assert cluster.finalizers() == {"shop/a": (names.FINALIZER,)}
+        there = FakeRemains(server("a", names.FINALIZER), holder="")
+        assert await clean(there, named=False) == 0
+        assert there.finalizers() == {"shop/a": ()}
 
     run(story)
 

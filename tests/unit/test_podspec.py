@@ -106,7 +106,7 @@ def test_a_template_that_cant_become_a_server_is_refused_by_name(users: dict[str
 
 def test_the_pod_is_the_servers_own() -> None:
     users = template()
-    users["metadata"] = {"labels": {"app": "shop", names.SERVER: "forged"}, "annotations": {"note": "kept"}}
+    users["metadata"] = {"labels": {"app": "shop"}, "annotations": {"note": "kept"}}
     own = build_pod(server("shop-7", template=users))["metadata"]
     assert own["name"] == "shop-7"
     assert own["labels"] == {"app": "shop", names.MANAGED: "true", names.SERVER: "shop-7"}
@@ -286,8 +286,27 @@ def test_a_server_of_a_group_with_services_has_a_name_in_them(
     assert "hostname" not in build_pod(server(), group())["spec"]
 
 
-def test_a_pod_template_can_not_take_its_pod_out_of_the_group() -> None:
-    users = {**template(), "metadata": {"labels": {names.SERVER_GROUP: "other", "app": "other"}}}
-    one = server(template=users, labels={names.SERVER_GROUP: "shop", "app": "shop"})
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+@pytest.mark.parametrize("key", [names.MANAGED, names.SERVER_GROUP, names.SUSPEND, f"{names.GROUP}/new"])
+def test_keys_of_the_operator_are_refused_in_a_pod_template(part: str, key: str) -> None:
+    says = rf"spec\.template\.metadata\.{part}: '{key}' would be the operator's own on a pod"
+    with pytest.raises(BadTemplateError, match=says):
+        build_pod(server(template=written(part, {"app": "shop", key: "true"})))
+
+
+def test_the_stamp_of_a_restart_and_keys_of_others_are_taken() -> None:
+    annotations = {
+        names.RESTARTED_AT: "2026-11-22T06:00:44Z",
+        "example.quiesce.dev/note": "kept",
+        "quiesce.dev": "kept",
+    }
+    made = build_pod(server(template=written("annotations", annotations)))["metadata"]["annotations"]
+    assert annotations.items() <= made.items()
+    with pytest.raises(BadTemplateError, match=r"metadata\.labels"):
+        build_pod(server(template=written("labels", {names.RESTARTED_AT: "never"})))
+
+
+def test_a_label_of_the_template_is_stronger_than_the_servers() -> None:
+    one = server(template=written("labels", {"app": "other"}), labels={names.SERVER_GROUP: "shop", "app": "shop"})
     labels = build_pod(one)["metadata"]["labels"]
     assert (labels[names.SERVER_GROUP], labels["app"]) == ("shop", "other")

@@ -86,15 +86,15 @@ def api() -> ApiServer:
 
 
 @pytest.fixture
-async def operator(api: ApiServer, tmp_path: Path) -> AsyncIterator[Process]:
+async def kubeconfig(api: ApiServer, tmp_path: Path) -> AsyncIterator[Path]:
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", api.answer)
     runner = web.AppRunner(application, shutdown_timeout=0)
     await runner.setup()
-    own, health = free_port(), free_port()
+    own = free_port()
     await web.TCPSite(runner, "127.0.0.1", own).start()
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
+    file = tmp_path / "kubeconfig"
+    file.write_text(
         json.dumps(
             {
                 "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{own}"}}],
@@ -104,6 +104,13 @@ async def operator(api: ApiServer, tmp_path: Path) -> AsyncIterator[Process]:
             }
         )
     )
+    yield file
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def operator(kubeconfig: Path) -> AsyncIterator[Process]:
+    health = free_port()
     env = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(PROJECT / "operator"), "POD_NAME": "one"}
     command = (sys.executable, "-m", "quiesce", "--health-port", str(health))
     process = await asyncio.create_subprocess_exec(
@@ -113,7 +120,6 @@ async def operator(api: ApiServer, tmp_path: Path) -> AsyncIterator[Process]:
     if process.returncode is None:
         process.kill()
         await process.wait()
-    await runner.cleanup()
 
 
 def free_port() -> int:
@@ -150,3 +156,41 @@ async def test_who_waits_is_ready_and_asks_for_nothing_but_the_lease(api: ApiSer
     code, said = await operator.ended()
     assert (code, api.holder, api.lists) == (0, "two", []), said
     assert "waits: the lease ops/quiesce is held by two" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "frees"),
+    [
+        ([], False),
+        (["--lease=quiesce"], False),
+        (["--operator-namespace=ops"], False),
+        (["--lease=quiesce", "--operator-namespace=ops"], True),
+    ],
+)
+async def test_a_cleanup_without_a_lease_needs_its_whole_name(
+    api: ApiServer, kubeconfig: Path, arguments: list[str], frees: bool
+) -> None:
+    before = [argument for argument in arguments if argument.startswith("--lease")]
+    after = [argument for argument in arguments if argument not in before]
+    code, said = await quiesce(kubeconfig, *before, "cleanup", *after)
+    assert code == (0 if frees else 1), said
+    assert bool(api.lists) == frees
+    assert ("there is no Lease ops/quiesce, and an operator may run" in said) != frees
+
+
+@pytest.mark.parametrize("command", [[], ["cleanup"]])
+async def test_a_kubeconfig_that_is_of_no_use_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("kind: Config")
+    code, said = await quiesce(file, *command)
+    assert code == 1
+    assert len(said.splitlines()) == 1, said
+    assert "no way to the API server: " in said
+    assert f"KUBECONFIG is {file}" in said
+
+
+async def quiesce(kubeconfig: Path, *arguments: str) -> tuple[int, str]:
+    env = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(PROJECT / "operator"), "POD_NAMESPACE": "ops"}
+    command = (sys.executable, "-m", "quiesce", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, env=env, stderr=asyncio.subprocess.PIPE)
+    return await Process(process, 0).ended()

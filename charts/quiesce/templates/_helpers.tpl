@@ -1,18 +1,34 @@
-{{/* The name of everything in the release's namespace. */}}
-{{- define "quiesce.fullname" -}}
-{{- if contains "quiesce" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-quiesce{{ end }}
+{{/* What the labels say that this is. Room for `-cleanup` is left: a label's value has 63 characters at most. */}}
+{{- define "quiesce.name" -}}
+{{- .Values.nameOverride | default .Chart.Name }}
 {{- end }}
 
 {{/*
-The name of what belongs to no namespace. Two releases that look after namespaces of their own may have the same name in
-two namespaces; of two that look after all, Helm refuses the second for this name.
+The name of everything in the release's namespace, with room for what is added to it (`-cleanup`): a Job's name is a
+label of its pods. A release's name may have dots, which don't belong into a pod's hostname.
+*/}}
+{{- define "quiesce.fullname" -}}
+{{- $name := include "quiesce.name" . }}
+{{- $own := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $own | replace "." "-" | trunc 55 | trimSuffix "-" }}
+{{- end }}
+
+{{/*
+The name of what stands where other releases are too: in no namespace, or in those that are looked after. Releases that
+look after namespaces of their own may have the same name in two namespaces. Neither part has a dot, so no two releases
+come to the same name. Of two that look after all namespaces, Helm refuses the second for this name.
 */}}
 {{- define "quiesce.clusterName" -}}
-{{- include "quiesce.fullname" . }}{{ with .Values.watchNamespaces }}-{{ $.Release.Namespace }}{{ end }}
+{{- with .Values.watchNamespaces }}{{ $.Release.Namespace }}.{{ end }}{{ include "quiesce.fullname" . }}
 {{- end }}
 
 {{- define "quiesce.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $repository := required "image.repository: say where the operator's image is, with its registry; docs/install.md says how to build it" .Values.image.repository }}
+{{- with .Values.image.digest }}
+{{- $repository }}@{{ . }}
+{{- else }}
+{{- $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
 {{- end }}
 
 {{/* What the operator and the hook of uninstall are told of the world. */}}
@@ -29,13 +45,17 @@ two namespaces; of two that look after all, Helm refuses the second for this nam
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{/* As Pod Security `restricted` wants it. */}}
+{{/*
+As Pod Security `restricted` wants it. The user is the image's, by its number, which is enough for runAsNonRoot; where
+the platform gives each namespace users of its own, it sets another.
+*/}}
 {{- define "quiesce.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
@@ -49,6 +69,9 @@ capabilities: {drop: [ALL]}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -60,15 +83,30 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* On nodes of their own, as far as there are any: a node that is lost then takes one replica with it. */}}
+{{- define "quiesce.spread" -}}
+{{- if .Values.topologySpreadConstraints }}
+topologySpreadConstraints: {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
+{{- else if gt (int .Values.replicas) 1 }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "quiesce.selector" . | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
+
 {{- define "quiesce.selector" -}}
-app.kubernetes.io/name: quiesce
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "quiesce.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "quiesce.commonLabels" -}}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- define "quiesce.labels" -}}
@@ -78,8 +116,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Of the hook: the Deployment's selector must not match its pod. */}}
 {{- define "quiesce.cleanupLabels" -}}
-app.kubernetes.io/name: quiesce-cleanup
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "quiesce.name" . }}-cleanup
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{ include "quiesce.commonLabels" . }}
 {{- end }}
 

@@ -74,10 +74,14 @@ class KubeCluster:
     @classmethod
     async def connect(cls, namespaces: Sequence[str] = ()) -> "KubeCluster":
         """`namespaces` that are looked after; none stands for all."""
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()
-        else:
-            await config.load_kube_config()
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config()
+            else:
+                await config.load_kube_config()
+        except (config.ConfigException, OSError) as error:
+            chosen = os.environ.get("KUBECONFIG", "not set")
+            raise ClusterError(0, f"no way to the API server: {error} (KUBECONFIG is {chosen})") from error
         return cls(client.ApiClient(), namespaces)
 
     async def close(self) -> None:

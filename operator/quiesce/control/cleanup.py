@@ -20,15 +20,27 @@ logger = logging.getLogger(__name__)
 
 
 class OperatorRunsError(Exception):
-    """An operator runs; the message says which, and what to do."""
+    """An operator runs, or may run; the message says which, and what to do."""
 
 
-async def cleanup(cluster: Remains, leadership: Leadership, lease: tuple[str, str], deployment: str) -> int:
-    """The exit code: 0 if every finalizer is gone."""
+async def cleanup(
+    cluster: Remains, leadership: Leadership, lease: tuple[str, str], deployment: str, *, named: bool
+) -> int:
+    """The exit code: 0 if every finalizer is gone.
+
+    `named`: whoever asks has named the Lease, so that no operator runs where there is none. Else it may have another
+    name.
+    """
+    if not named and await cluster.lease(*lease) is None:
+        raise OperatorRunsError(
+            f"there is no Lease {'/'.join(lease)}, and an operator may run with another one: `kubectl get leases "
+            "--all-namespaces` shows them. Name the operator's, also if it is gone: --lease NAME before `cleanup` and "
+            "--operator-namespace NAMESPACE after it"
+        )
     is_left = await _is_left(cluster)
     if deployment:
         await _scale_to_zero(cluster, lease[0], deployment)
-    # Where there is no Lease no operator runs; its namespace may be gone with it.
+    # Where there is no Lease no operator runs, and its namespace may be gone with it.
     keeping: asyncio.Task[None] | None = None
     if await cluster.lease(*lease):
         await _take(leadership, lease)

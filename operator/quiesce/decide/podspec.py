@@ -68,6 +68,17 @@ def _check_restarts(pod_spec: dict[str, Any], container: dict[str, Any]) -> None
             )
 
 
+def _check_keys(metadata: dict[str, Any]) -> None:
+    """Of quiesce.dev only the stamp of a restart may be there, which a group adds to the template of its servers."""
+    for part in ("labels", "annotations"):
+        for key in metadata.get(part) or ():
+            if key.startswith(f"{names.GROUP}/") and (part, key) != ("annotations", names.RESTARTED_AT):
+                raise BadTemplateError(
+                    f"spec.template.metadata.{part}: {key!r} would be the operator's own on a pod; leave it out, or "
+                    "set it on the AppServer or the ServerGroup if it is meant for them"
+                )
+
+
 def _own_wait(container: dict[str, Any]) -> int:
     """How long the template's own preStop hook waits: the hold does that already. A hook that does more is refused."""
     hook = (container.get("lifecycle") or {}).get("preStop")
@@ -112,6 +123,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     container = admin_container(spec, server.spec.admin.port)
     _check_restarts(spec, container)
+    _check_keys(metadata)
     lifecycle = container["lifecycle"] = container.get("lifecycle") or {}
     hold = max(hold_seconds(server), _own_wait(container))
     lifecycle["preStop"] = {"exec": {"command": ["sh", "-c", f"exec sleep {hold}"]}}
@@ -123,8 +135,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     own = server.metadata
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
-    ours = {key: value for key, value in own.labels.items() if key.startswith(f"{names.GROUP}/")}
-    labels = {**own.labels, **(metadata.get("labels") or {}), **ours, names.MANAGED: "true", names.SERVER: own.name}
+    labels = {**own.labels, **(metadata.get("labels") or {}), names.MANAGED: "true", names.SERVER: own.name}
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),
