@@ -47,7 +47,7 @@ unit: python ## run the tests that need no cluster
 api: cluster ## run the tests of the API: CRDs, admission, roles
 	@$(IN_CLUSTER) $(PYTHON) -m pytest tests/api
 
-# Three at a time, the longest early; but for those that disturb all others; pytest says 5 where ARGS leaves no test.
+# Three modules at a time, but for the tests that disturb all others; pytest says 5 where ARGS leaves no test.
 e2e: cluster ## run the end-to-end tests (ARGS='-k EXPR' for some of them)
 	@$(IN_CLUSTER) $(PYTHON) -m pytest -v -n 3 --dist loadscope --no-loadscope-reorder -m 'not alone' tests/e2e $(ARGS) || [ $$? = 5 ]
 	@$(IN_CLUSTER) $(PYTHON) -m pytest -v -m alone tests/e2e $(ARGS) || [ $$? = 5 ]
