@@ -56,9 +56,16 @@ def troubles() -> Iterator[tuple[float, list[Trouble]]]:
         yield time.time(), found
 
 
-def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one(
-    troubles: tuple[float, list[Trouble]],  # noqa: ARG001
-) -> None:
+@pytest.fixture(scope="module")
+def unready() -> Iterator[Estate]:
+    """Servers that run, and none of them gets ready; they last as long."""
+    with Estate("unready") as estate:
+        estate.group("shop", replicas=2, container=NEVER_READY)
+        yield estate
+
+
+@pytest.mark.usefixtures("troubles", "unready")
+def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one() -> None:
     """Crashing servers, then ones that don't get ready, then good ones, without a request lost meanwhile."""
     with Estate("bad") as shop:
         shop.group("shop", replicas=2)
@@ -98,6 +105,13 @@ def test_what_can_not_start_says_why_costs_little_and_is_mended(troubles: tuple[
     for trouble in found:
         trouble.estate.wait_ready("shop", 1)
         assert trouble.estate.condition("sg", "shop", "Stalled")["status"] == "False"
+
+
+def test_servers_that_never_got_ready_are_mended_though_none_is_left_to_serve(unready: Estate) -> None:
+    for server in ("shop-0", "shop-1"):
+        wait(f"{server} is let in", functools.partial(waits_for_probe, unready, server), 30)
+    unready.group("shop", replicas=2)
+    unready.wait_ready("shop", 2)
 
 
 def needs_help(estate: Estate, server: str) -> str:
