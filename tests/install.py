@@ -34,8 +34,8 @@ def install(**values: str) -> None:
     wait("one of the new pods leads", lambda: len(pods()) == replicas and leader() in operator_pods(), 60)
 
 
-def uninstall() -> None:
-    _helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s")
+def uninstall(*options: str) -> None:
+    _helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s", *options)
 
 
 def pods() -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_n
     before = runs(shop)
     with Estate("leaving") as leaving, Estate("elsewhere") as elsewhere:
         install.install(watchNamespaces=f"{{{shop.namespace},{leaving.namespace}}}")
-        refused = start_cleanup()
+        refused = start_cleanup()  # while an operator runs
         elsewhere.server("one")
         elsewhere.annotate("aps/one", suspend="soon")
         leaving.group("shop", replicas=1, suspendTimeoutSeconds=0, preSuspendSeconds=0)
@@ -95,6 +95,19 @@ def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_n
         shop.wait_ready("shop")
         assert runs(shop) == before
         wait("all namespaces are looked after", lambda: elsewhere.get("pod", "one"), 30)
+
+
+def test_a_forced_removal_is_cleaned_up_by_hand_and_leaves_the_servers_as_they_are(shop: Estate) -> None:
+    before = runs(shop)
+    install.uninstall("--no-hooks")
+    wait("the operator is gone", lambda: not install.pods(), 20)
+    assert all(finalizers(shop, name) for name in SERVERS)
+    cleanup = start_cleanup("--lease", install.RELEASE, "cleanup", "--operator-namespace", OPERATOR_NAMESPACE)
+    _, said = cleanup.communicate(timeout=60)
+    assert cleanup.returncode == 0, said
+    assert [finalizers(shop, name) for name in SERVERS] == [[], [], []]
+    assert kubectl("-n", OPERATOR_NAMESPACE, "get", "leases", "-o", "name") == ""
+    assert (runs(shop), shop.endpoints()) == (before, set(SERVERS))
 
 
 def runs(estate: Estate) -> dict[str, tuple[str, int]]:
@@ -131,10 +144,10 @@ def writes_since(began: float) -> list[tuple[float, str]]:
     return sorted(found)
 
 
-def start_cleanup() -> subprocess.Popen[str]:
-    """By hand, while an operator runs."""
+def start_cleanup(*arguments: str) -> subprocess.Popen[str]:
+    """By hand."""
     env = {**os.environ, "KUBECONFIG": str(kubeconfig()), "PYTHONPATH": str(PROJECT / "operator")}
-    command = [sys.executable, "-m", "quiesce", "cleanup"]
+    command = [sys.executable, "-m", "quiesce", *(arguments or ["cleanup"])]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
