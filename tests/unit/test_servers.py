@@ -334,3 +334,32 @@ async def test_a_server_that_lies_is_not_suspended_before_its_clients_were_told_
         loop.now += 0.5
     assert set(FakeWildFly.opened[-1].done) == {"shed"}
     assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "NoEffect"
+
+
+@pytest.mark.parametrize("refusals", [1, 9])
+async def test_a_shed_that_is_refused_is_tried_once_more(refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be in the middle of something; without a shed, kept-alive connections get no warning."""
+    one = server(annotations={names.SUSPEND: "20"})
+    loop = Loop(FakeCluster(one, pod(gate=False)), one, pod(gate=False))
+    asked: list[tuple[float, str]] = []
+    told = set()
+
+    async def shed(server: FakeWildFly) -> None:
+        asked.append((loop.now, "shed"))
+        if len(asked) <= refusals:
+            raise AdminError("Unexpected", "not now")
+        server.says = report(shed=True)
+
+    async def suspend(_: FakeWildFly) -> None:
+        asked.append((loop.now, "suspend"))
+
+    monkeypatch.setattr(FakeWildFly, "shed", shed)
+    monkeypatch.setattr(FakeWildFly, "suspend", suspend)
+    while "suspend" not in (act for _, act in asked):
+        assert loop.now < NOW + 20
+        await loop.turn()
+        loop.now += 0.25
+        told |= {c.reason for c in loop.said().status.conditions if c.type == "Stalled" and c.status == "True"}
+    assert [act for _, act in asked] == ["shed", "shed", "suspend"]
+    assert told == set()
+    assert refusals > 1 or asked[-1][0] - asked[-2][0] >= one.spec.pre_suspend_seconds

@@ -38,6 +38,7 @@ from quiesce.model.plan import (
     ResumeServer,
     ServerPlan,
     SetGate,
+    Shed,
     StopServer,
     Unshed,
 )
@@ -87,6 +88,8 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
 
 
 def _told(plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
+    if refusal and refusal.count == 1 and isinstance(refusal.act, Shed):
+        return plan  # the next try, or the end of them, is soon
     return replace(plan, stalled=refusal.reason, message=refusal.message) if refusal else plan
 
 
