@@ -24,10 +24,10 @@ def _runs(session: pytest.Session) -> bool:
     return not hasattr(session.config, "workerinput") and not session.config.option.collectonly
 
 
-@pytest.fixture(scope="module")
-def shop(request: pytest.FixtureRequest) -> Iterator[Estate]:
-    """A group of three servers behind one Service, for the tests of a module that leave it as they found it."""
-    with Estate(request.module.__name__.rsplit("test_", 1)[1].replace("_", "-")) as estate:
+@pytest.fixture(scope="session")
+def shop() -> Iterator[Estate]:
+    """A group of three servers behind one Service, for the tests that leave it as they found it."""
+    with Estate("shop") as estate:
         estate.group("shop")
         estate.wait_ready("shop")
         yield estate

@@ -51,7 +51,7 @@ def test_the_operator_is_killed_again_and_again_in_mid_roll(shop: Estate) -> Non
             if shop.condition("sg", "shop", "Progressing")["status"] == "False":
                 shop.annotate("sg/shop", restart="true")
                 rolls += 1
-            time.sleep(moments.uniform(0, 7))
+            time.sleep(moments.uniform(0, 5))
             killed = _operator()
             print(f"kill {number + 1}: {', '.join(map(shop.state, SERVERS))}")
             install.kill()

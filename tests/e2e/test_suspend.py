@@ -158,7 +158,7 @@ def test_force_ends_a_drain(solo: Estate) -> None:
 def test_a_drain_goes_on_where_it_was_when_the_operator_is_killed(solo: Estate) -> None:
     solo.server("one", preSuspendSeconds=0)
     solo.wait_state("one", "Running")
-    with solo.request("one", 25_000) as request:
+    with solo.request("one", 15_000) as request:
         solo.annotate("aps/one", suspend="40")
         solo.wait_state("one", "Suspending", 5)
         before = solo.status("one")["suspend"]
