@@ -134,6 +134,47 @@ def test_the_policy_quotes_a_bad_value(dry: pykube.HTTPClient, manifest: MakeMan
     assert "90s" in message
 
 
+SERVERS_OWN = (names.FORCE, names.SPECIFIED_DELETE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_policy_takes_the_annotations_that_mean_something(
+    dry: pykube.HTTPClient, manifest: MakeManifest, kind: str
+) -> None:
+    own = (*SERVERS_OWN, names.SURGE, names.METADATA_HASH) if kind == "AppServer" else ()
+    known = (names.SUSPEND_REASON, names.RESTART, *own, "example.com/force", "quiesce.dev.example.com/x")
+    assert not refusal(dry, changed(manifest(kind), "metadata.annotations", dict.fromkeys(known, "x")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        *(("ServerGroup", key) for key in (*SERVERS_OWN, names.SURGE, "quiesce.dev/suspnd", "quiesce.dev/Suspend")),
+        *(("AppServer", key) for key in ("quiesce.dev/suspnd", names.SERVED_CONTAINER)),
+    ],
+)
+def test_the_policy_refuses_annotations_that_mean_nothing(
+    dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, key: str
+) -> None:
+    message = refusal(dry, changed(manifest(kind), "metadata.annotations", {key: "true"}))
+    assert f"metadata.annotations: {key} means nothing on {kind}s" in message
+    assert names.SUSPEND_REASON in message
+    assert names.SURGE not in message.partition("there are")[2]
+
+
+def test_an_old_annotation_that_means_nothing_is_in_nobodys_way(
+    api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str
+) -> None:
+    bad = changed(manifest("ServerGroup"), "metadata.annotations", {names.FORCE: "true"})
+    with policy_off(api, namespace):
+        eventually(lambda: not refusal(dry, bad))
+        group = create(api, bad)
+    eventually(lambda: bool(refusal(dry, changed(bad, "metadata.name", "other"))))
+    group.patch({"metadata": {"annotations": {names.RESTART: "true"}}})
+    with pytest.raises(HTTPError, match="suspnd"):
+        group.patch({"metadata": {"annotations": {"quiesce.dev/suspnd": "true"}}})
+
+
 def test_an_old_bad_value_is_in_nobodys_way(
     api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str
 ) -> None:

@@ -60,6 +60,10 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.apply("quiesce.dev/v1alpha1", "ServerGroup", "shop", spec=group["spec"])
     said = wait("the API server's words are told", lambda: _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
     assert "much" in said or "quantit" in said.lower()
+    container["resources"] = {}
+    container["imagePulPolicy"] = "Always"
+    solo.apply("quiesce.dev/v1alpha1", "ServerGroup", "shop", spec=group["spec"])
+    wait("a misspelt field is told", lambda: "imagePulPolicy" in _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
     assert solo.pod_uid("shop-0") == pod
     assert solo.endpoints() == {"shop-0"}
     solo.group("shop", replicas=1, version=2)

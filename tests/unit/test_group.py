@@ -58,6 +58,15 @@ def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
     return member(ordinal, of, at, annotations=asked, status=status("Suspended", drain(drained=True)), **changes)
 
 
+def suspended_all(of: ServerGroup, *ordinals: int) -> list[Member]:
+    return [suspended(of, ordinal) for ordinal in ordinals]
+
+
+def failing_new(of: ServerGroup, ordinal: int) -> Member:
+    at = pod(f"shop-{ordinal}", of=NEW, gate=False, container=None, served="")
+    return member(ordinal, of, at, template=NEW, status=status("Pending"))
+
+
 def rolled(of: ServerGroup, ordinal: int) -> Member:
     return member(ordinal, of, pod(f"shop-{ordinal}", of=NEW), template=NEW)
 
@@ -128,6 +137,16 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             look_at_group(ROLL, *serving(OLD, 0, 1), suspended(OLD, 2)),
             ["shop-2 2"],
             id="a suspend by hand spends the budget, and the suspended one is replaced",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *suspended_all(OLD, 0, 1), failing_new(OLD, 2)),
+            [],
+            id="but not while the template has yet to prove itself: they are what one goes back to",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *suspended_all(OLD, 0, 1), rolled(OLD, 2)),
+            ["shop-1 2", "shop-0 2"],
+            id="and when it has, it is",
         ),
         pytest.param(
             look_at_group(ROLL2, *serving(OLD, 0, 1), suspended(OLD, 2, template=NEW)),
@@ -408,6 +427,12 @@ def surge(of: Member) -> Member:
 )
 def test_a_surge_comes_first_and_goes_last(members: list[Member], acts: list[str]) -> None:
     assert told(decide_group(look_at_group(SURGE, *members)).acts) == acts
+
+
+def test_a_server_that_is_about_to_be_deleted_is_waited_for() -> None:
+    """Another is made then: until it serves, the group has not settled."""
+    gone = member(1, OLD, None, deleted=True, status=status("Stopped"))
+    assert decide_group(look_at_group(OLD, *serving(OLD, 0, 2), gone)).waits_for == ("shop-1",)
 
 
 def test_what_a_group_counts_and_waits_for() -> None:

@@ -132,6 +132,13 @@ def test_the_aim_names_who_asked_and_why() -> None:
     )
 
 
+def test_a_scale_down_is_called_so() -> None:
+    stopped = server(desired_state="Stopped")
+    assert aim_of(stopped, None).reason == "desiredState is Stopped"
+    assert aim_of(stopped, group()).reason == "the group has more servers than it is to have"
+    assert aim_of(stopped, group(desired_state="Stopped")).reason == "desiredState is Stopped"
+
+
 def test_a_long_reason_is_cut() -> None:
     """An annotation may have 256 KiB, and many statuses repeat it."""
     asked = {names.SUSPEND: "true", names.SUSPEND_REASON: "x" * 250_000}

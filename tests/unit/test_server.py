@@ -183,6 +183,13 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             id="a pod of its name that is not its own",
         ),
         pytest.param(
+            look(new(), pod(served="", owner_uid="somebody", leaving_for=5)),
+            "Pending",
+            None,
+            "",
+            id="one that is about to go is waited for",
+        ),
+        pytest.param(
             look(new(template={}), None), "Pending", None, "BadTemplate", id="a template that can't be a server"
         ),
     ],

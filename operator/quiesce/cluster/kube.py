@@ -143,7 +143,8 @@ class KubeCluster:
         return None if secret is None else {key: b64decode(value) for key, value in secret.data.items()}
 
     async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
-        query = [("dryRun", "All")] if dry_run else []
+        # A misspelt field is dropped, unless it is asked about: a pod that is needed must not fail for it.
+        query = [("dryRun", "All"), ("fieldValidation", "Strict")] if dry_run else []
         return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:

@@ -109,13 +109,16 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
     What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
     template. Other servers get a new template only as far as the budget has room.
     """
-    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
     target, updated = target_spec(o.group), target_hash(o.group)
+    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
+    # As long as nobody has seen a server start with the template, those that are suspended are kept to go back to.
+    unproven = any(m.server.spec.template == target.template and not _has_started(m) for m in wanted)
     acts: list[Act] = []
     for member in reversed(wanted):
         own, spec, is_surge = member.server.spec, target, member.name in surge
         # One whose pod is not what its own spec asks for has had its share of the budget.
-        costs = member.pod_is_current and not member.is_to_restart and not member.is_out(o.now)
+        is_out = member.is_out(o.now) or (member.server.status.suspend is not None and not unproven)
+        costs = member.pod_is_current and not member.is_to_restart and not is_out
         if costs and not member.pod_has(updated):
             if room > 0:
                 room -= 1
@@ -124,6 +127,10 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts
+
+
+def _has_started(member: Member) -> bool:
+    return member.server.status.state in ("Running", "Suspended")
 
 
 def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
@@ -193,6 +200,8 @@ def _complete(spec: AppServerSpec) -> dict[str, Any]:
 
 def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str) -> bool:
     """Whether a server that the group wants is what it wants of it now."""
+    if member.server.metadata.deletion_timestamp:
+        return False  # another will be made
     if member.name in serving:
         return member.pod_has(updated)
     aim = aim_of(member.server, group)

@@ -48,7 +48,7 @@ class Member(msgspec.Struct, frozen=True, dict=True):
 
     def is_out(self, now: Seconds) -> bool:
         """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
-        if self.pod is None or self.pod.metadata.deletion_timestamp or self.server.status.suspend:
+        if self.pod is None or self.pod.metadata.deletion_timestamp:
             return True
         served = self.pod.metadata.annotations.get(names.SERVED_CONTAINER)
         if not any(status.container_id == served for status in self.pod.status.container_statuses if served):

@@ -66,7 +66,9 @@ def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
     if server.metadata.deletion_timestamp:
         return Aim(serve=False, keep=False, scope="Removal", timeout=timeout, reason="the AppServer is being deleted")
     if "Stopped" in desired:
-        return Aim(serve=False, keep=False, scope="Stop", timeout=timeout, reason="desiredState is Stopped")
+        own = group is None or "Stopped" in (group.spec.desired_state, group.spec.template.spec.desired_state)
+        reason = "desiredState is Stopped" if own else "the group has more servers than it is to have"
+        return Aim(serve=False, keep=False, scope="Stop", timeout=timeout, reason=reason)
     for scope, owner in (("Server", server), ("Group", group)):
         if owner is None:
             continue

@@ -141,10 +141,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
     if pod is None:
         return _without_pod(o, aim)
     if not pod.metadata.owner or pod.metadata.owner.uid != server.metadata.uid:
-        message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
-        if aim.scope == "Removal":
-            return _removed(o)
-        return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
+        return _removed(o) if aim.scope == "Removal" else _name_taken(o, pod)
     if o.leaving:
         leaving = _leave(o, aim)
         if leaving.act:
@@ -171,6 +168,14 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
 
 def _keep(o: Observation, aim: Aim) -> ServerPlan:
     return _serve(o) if aim.serve else _suspend(o, aim)
+
+
+def _name_taken(o: Observation, pod: Pod) -> ServerPlan:
+    if o.leaving:
+        message = f"waits for the pod {pod.metadata.name} to be gone, which is not this server's and is being deleted"
+        return ServerPlan("Pending", "NameTaken", message, wake=SLOW_POLL_SECONDS)
+    message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
+    return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
 
 
 def _removed(o: Observation) -> ServerPlan:
