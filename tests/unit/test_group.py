@@ -67,6 +67,11 @@ def failing_new(of: ServerGroup, ordinal: int) -> Member:
     return member(ordinal, of, at, template=NEW, status=status("Pending"))
 
 
+def drains_new(of: ServerGroup, ordinal: int) -> Member:
+    at = pod(f"shop-{ordinal}", of=NEW, gate=False)
+    return member(ordinal, of, at, template=NEW, status=status("Suspending", drain("Server")))
+
+
 def rolled(of: ServerGroup, ordinal: int) -> Member:
     return member(ordinal, of, pod(f"shop-{ordinal}", of=NEW), template=NEW)
 
@@ -147,6 +152,11 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             look_at_group(ROLL, *suspended_all(OLD, 0, 1), rolled(OLD, 2)),
             ["shop-1 2", "shop-0 2"],
             id="and when it has, it is",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *suspended_all(OLD, 0, 1), drains_new(OLD, 2)),
+            ["shop-1 2", "shop-0 2"],
+            id="also where it is being suspended again",
         ),
         pytest.param(
             look_at_group(ROLL2, *serving(OLD, 0, 1), suspended(OLD, 2, template=NEW)),

@@ -31,6 +31,10 @@ def named(ordinal: int) -> Member:
     return member(ordinal, SHOP, annotations={names.SPECIFIED_DELETE: "true"})
 
 
+def surge(ordinal: int) -> Member:
+    return member(ordinal, SHOP, annotations={names.SURGE: "true"})
+
+
 @pytest.mark.parametrize(
     ("replicas", "members", "taken"),
     [
@@ -43,6 +47,9 @@ def named(ordinal: int) -> Member:
         (2, [*ready(0), stopping(1), unready(2)], {"shop-1"}),  # it is under way: no other is begun
         (2, [*ready(0), deleted(1), named(2)], {"shop-1"}),
         (3, [*ready(0), stopping(1), *ready(2)], set()),  # undone
+        (2, [*ready(0, 1), surge(2)], {"shop-2"}),
+        (2, [surge(0), *ready(1), unready(2)], {"shop-2"}),  # it stands in for one that is out
+        (1, [unready(0), unready(1), surge(2), surge(3)], {"shop-0", "shop-1", "shop-3"}),
         (0, ready(0, 4), {"shop-0", "shop-4"}),
         (1, ready(0, 4), {"shop-4"}),
     ],

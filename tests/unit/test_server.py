@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
+from quiesce.decide.observation import REPEATED_SECONDS, NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.podspec import build_pod, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
@@ -908,7 +908,7 @@ def test_a_server_that_lost_its_finalizer_is_what_it_was() -> None:
     assert (plan.act, plan.state, plan.drain) == (AddFinalizer(), "Suspended", suspended)
 
 
-@pytest.mark.parametrize(("age", "act", "wake"), [(10, DeletePod(), None), (4, None, 6)])
+@pytest.mark.parametrize(("age", "act", "wake"), [(10, DeletePod(), None), (4, None, 6), (-99, DeletePod(), None)])
 def test_a_pod_that_ended_at_once_is_not_made_anew_at_once(age: float, act: Act | None, wake: float | None) -> None:
     """A node that turns it away may do so again and again."""
     ended = pod(served="", phase="Failed", gate=False, container=None, created_at=NOW - age)
@@ -916,15 +916,43 @@ def test_a_pod_that_ended_at_once_is_not_made_anew_at_once(age: float, act: Act 
     assert (plan.act, plan.wake) == (act, wake)
 
 
-@pytest.mark.parametrize(("ago", "stalled"), [(20, "NoEffect"), (3600, "")])
-def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, stalled: str) -> None:
+@pytest.mark.parametrize(("ago", "since", "stalled"), [(0.5, 9, "NoEffect"), (0.5, 1, ""), (3600, 3600, "")])
+def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, since: float, stalled: str) -> None:
     """Somebody else has opened a gate again that was closed an hour ago."""
     one = server(annotations={names.SUSPEND: "true"})
     closing = SetGate(open=False, reason="Server", served_container=CONTAINER)
-    before = Notes(CONTAINER, acted=closing, acted_at=NOW - ago, acted_since=NOW - ago)
-    again = before.after(closing, None, NOW - 0.5)
-    plan = decide(look(one, pod(), notes=again))
-    assert plan.stalled == stalled
+    before = Notes(CONTAINER, acted=closing, acted_at=NOW - ago, acted_since=NOW - since)
+    assert decide(look(one, pod(), notes=before)).stalled == stalled
+    again = before.after(closing, None, NOW)
+    assert again.acted_since == (NOW if ago > REPEATED_SECONDS else NOW - since)
+
+
+def test_a_request_that_comes_again_is_a_new_one() -> None:
+    """The first was taken away, and seen to be gone."""
+    asked = ConsumeAnnotation(names.FORCE)
+    taken = look(server(), notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 5, acted_since=NOW - 5)).measured().notes
+    plan = decide(look(server(annotations={names.FORCE: "true"}), notes=taken))
+    assert (plan.act, plan.stalled) == (asked, "")
+
+
+@pytest.mark.parametrize(
+    ("one", "at"),
+    [
+        pytest.param({}, pod(gate=False, leaving_for=1), id="a pod that is deleted"),
+        pytest.param({"desired_state": "Stopped"}, pod(gate=False), id="a stop"),
+    ],
+)
+def test_force_is_of_the_end_that_is_seen_with_it(one: dict[str, Any], at: Any) -> None:
+    """The server was being suspended; operator and cluster went on without each other for a while."""
+    asked = {names.SUSPEND: "-1", names.FORCE: "true"}
+    suspending = status("Suspending", drain(suspending_since=NOW - 5))
+    plan = decide(look(server(annotations=asked, status=suspending, **one), at, report("SUSPENDING", active=5)))
+    assert plan.act == ConsumeAnnotation(names.FORCE)
+    told = server(annotations={names.SUSPEND: "-1"}, status=replace(suspending, suspend=plan.drain), **one)
+    plan = decide(look(told, at, report("SUSPENDING", active=5)))
+    assert isinstance(plan.act, DeletePod | StopServer)
+    assert plan.finished
+    assert plan.finished.outcome == "Forced"
 
 
 def test_a_request_that_was_just_taken_away_and_is_there_again_is_looked_at_when_it_is_due() -> None:

@@ -46,12 +46,14 @@ class Groups:
         self._clock = clock
         self._instance = instance
         self._refused: dict[tuple[str, str], dict[str, str]] = {}  # what was refused of a group's, and why
+        self._refused_at: dict[tuple[str, str], Seconds] = {}  # since when it stands there
         self._written: dict[tuple[str, str], Seconds] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
         if group is None:
             self._refused.pop((namespace, name), None)
+            self._refused_at.pop((namespace, name), None)
             self._written.pop((namespace, name), None)
             return None
         observation = self._observe(group)
@@ -68,10 +70,13 @@ class Groups:
         refused: dict[str, str] = {}
         for act in plan.acts:
             await self._try(observation.group, act, refused)
-        before = self._refused.get((namespace, name), {})
-        self._refused[namespace, name] = refused
-        if before.keys() != refused.keys():
-            return 0  # to tell it; other words for the same, which may change every time, are told with the next try
+        is_news = self._refused.get((namespace, name), {}).keys() != refused.keys()
+        # Other words for the same may come with every try.
+        if is_news or observation.now - self._refused_at.get((namespace, name), 0) >= REFUSED_RETRY_SECONDS:
+            self._refused[namespace, name] = refused
+            self._refused_at[namespace, name] = observation.now
+        if is_news:
+            return 0  # to tell it
         if refused:
             return REFUSED_RETRY_SECONDS
         if observation.taken and not plan.acts:

@@ -111,8 +111,8 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
     """
     target, updated = target_spec(o.group), target_hash(o.group)
     room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
-    # As long as nobody has seen a server start with the template, those that are suspended are kept to go back to.
-    unproven = any(m.server.spec.template == target.template and not _has_started(m) for m in wanted)
+    # Those that are suspended are what one can go back to while a server has not come to run with the template.
+    unproven = any(m.server.spec.template == target.template and not _has_run(m, updated) for m in wanted)
     acts: list[Act] = []
     for member in reversed(wanted):
         own, spec, is_surge = member.server.spec, target, member.name in surge
@@ -129,8 +129,9 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
     return acts
 
 
-def _has_started(member: Member) -> bool:
-    return member.server.status.state in ("Running", "Suspended")
+def _has_run(member: Member, template: str) -> bool:
+    served = member.pod is not None and names.SERVED_CONTAINER in member.pod.metadata.annotations
+    return member.pod_has(template) and (served or member.server.status.state == "Suspended")
 
 
 def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:

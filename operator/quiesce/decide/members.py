@@ -7,6 +7,7 @@ from functools import cached_property
 import msgspec
 
 from quiesce.decide.podspec import template_hash
+from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer, ServerGroup
@@ -78,20 +79,27 @@ def ordinal_of(name: str, group: str) -> int | None:
 
 
 def surplus(group: ServerGroup, members: Iterable[Member], wanted: int) -> set[str]:
-    """The servers that go when the group keeps only so many: those first that it has begun to take already."""
-    ranked = sorted(members, key=lambda member: (member.is_leaving(group), _rank(member)))
+    """The servers that go when the group keeps only so many: those first that it has begun to take already.
+
+    A surge goes before all others, but not while it stands in for one that is out.
+    """
+    members = list(members)
+    stands_in = any(
+        not (m.is_surge or m.is_leaving(group) or m.serves) and aim_of(m.server, group).serve for m in members
+    )
+    ranked = sorted(members, key=lambda m: (m.is_leaving(group), m.is_surge and not stands_in, _rank(m)))
     return {member.name for member in ranked[wanted:]}
 
 
 def beyond(members: Iterable[Member], replicas: int) -> set[str]:
-    """The servers that are a roll's surge: they would go first."""
-    return {member.name for member in sorted(members, key=_rank)[replicas:]}
+    """The servers that are a roll's surge; as many as there were stay it."""
+    return {member.name for member in sorted(members, key=lambda m: (m.is_surge, _rank(m)))[replicas:]}
 
 
-def _rank(member: Member) -> tuple[bool, bool, bool, int]:
-    """A surge goes first, then what is asked for, then what does not serve, and then the highest ordinal."""
+def _rank(member: Member) -> tuple[bool, bool, int]:
+    """What is asked for goes first, then what does not serve, and then the highest ordinal."""
     asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
-    return member.is_surge, asked, not member.serves, member.ordinal
+    return asked, not member.serves, member.ordinal
 
 
 def vacancies(group: ServerGroup, members: tuple[Member, ...], wanted: int) -> list[str]:

@@ -21,7 +21,6 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 # An act that was accepted and has changed nothing for so long is told. After twice as long the drain of a server that
 # is to stop goes on without it; where the server is to stay, there is time to mend it.
 NO_EFFECT_SECONDS = 3
-# What is done again later than this is done for a reason of its own.
 REPEATED_SECONDS = 30
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 5
@@ -88,11 +87,14 @@ class Notes(msgspec.Struct, frozen=True):
     def refused(self, act: Act) -> Refusal | None:
         return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
 
+    def repeats(self, act: Act, now: Seconds) -> bool:
+        """Whether it was the last act, and is one with that: what comes much later has a reason of its own."""
+        return self.acted == act and now - self.acted_at < REPEATED_SECONDS
+
     def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
         """With what became of an act."""
         replace = msgspec.structs.replace
-        repeats = self.acted == act and now - self.acted_at < REPEATED_SECONDS
-        since = self.acted_since if repeats else now
+        since = self.acted_since if self.repeats(act, now) else now
         if not isinstance(act, ASIDE):
             return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
         others = tuple(other for other in self.aside if type(other.act) is not type(act))
@@ -117,7 +119,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     def in_vain_for(self, act: Act) -> Seconds:
         """For how long an act was said to be done, again and again, and what it is for is not so."""
-        return self.now - self.notes.acted_since if self.notes.acted == act else 0
+        return self.now - self.notes.acted_since if self.notes.repeats(act, self.now) else 0
 
     @property
     def container(self) -> ContainerStatus | None:
@@ -274,6 +276,7 @@ class Observation(msgspec.Struct, frozen=True):
             notes=msgspec.structs.replace(
                 notes,
                 aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
+                acted=notes.acted if notes.acted and self._still_asks(notes.acted) else None,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 shed_refused=shed_refused,

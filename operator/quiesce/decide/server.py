@@ -42,7 +42,7 @@ from quiesce.model.plan import (
     StopServer,
     Unshed,
 )
-from quiesce.model.resources import Drain, LastDrain, Outcome
+from quiesce.model.resources import STAYS, Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
 
@@ -119,6 +119,11 @@ def _one_shots(o: Observation) -> ServerPlan | None:
             return replace(asked, message="no drain to force", notes=(note,))
         container_id = o.container.container_id if o.container else ""
         drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
+        aim = aim_of(o.server, o.group)
+        if drain.scope in STAYS and (
+            o.leaving or not aim.keep
+        ):  # what is cut short is the stop, not the suspend before
+            drain = replace(drain, scope="Deletion" if aim.keep else aim.scope)
         return replace(asked, message="the drain is cut short", drain=replace(drain, forced=True))
     if names.RESTART in annotations:
         asked = _one_shot(o, names.RESTART, "RestartRequested")
@@ -158,7 +163,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
         ended = ServerPlan("Pending", "PodEnded", why)
         # One that a node has turned away comes back at once, and may be turned away again.
         young_for = (seconds(pod.metadata.creation_timestamp) or 0) + YOUNG_SECONDS - o.now
-        return _awake(ended, young_for) if young_for > 0 else replace(ended, act=DeletePod())
+        return _awake(ended, young_for) if 0 < young_for <= YOUNG_SECONDS else replace(ended, act=DeletePod())
     if not aim.keep:
         return _stop(o, aim)
     if o.out_of_date:
