@@ -151,6 +151,7 @@ async def test_failures_back_off_and_a_success_forgets_them(caplog: pytest.LogCa
 
 def test_back_off_doubles_up_to_a_limit() -> None:
     assert [back_off(count, 0.5) for count in (1, 2, 3, 7, 8, 2000)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0]
+    assert [back_off(count, 5.0, 600.0) for count in (1, 2, 7, 8, 2000)] == [5.0, 10.0, 320.0, 600.0, 600.0]
 
 
 async def test_a_key_that_always_fails_stops_neither_the_others_nor_the_queue(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from quiesce.admin.port import AdminEndpoint, AdminError
 from quiesce.admin.wildfly import WildFly
 from quiesce.cluster.port import Cluster, ClusterError
+from quiesce.control.queue import back_off
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer
@@ -74,8 +75,7 @@ class Admins:
             return  # it was not asked again
         same = before is not None and (before.pod_uid, before.credentials) == (session.pod_uid, session.credentials)
         count = before.count + 1 if before and same else 1
-        wait = min(FIRST_RETRY_SECONDS * 2.0 ** (count - 1), LAST_RETRY_SECONDS)
-        retry_at = asyncio.get_running_loop().time() + wait
+        retry_at = asyncio.get_running_loop().time() + back_off(count, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         self._refused[key] = Refused(session.pod_uid, session.credentials, message, retry_at, count)
 
     async def close(self) -> None:

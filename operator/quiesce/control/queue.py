@@ -22,9 +22,9 @@ STUCK_SECONDS = 120.0
 logger = logging.getLogger(__name__)
 
 
-def back_off(count: int, first: Seconds) -> Seconds:
+def back_off(count: int, first: Seconds, most: Seconds = 30.0) -> Seconds:
     """How long to wait after the `count`th failure in a row."""
-    return min(first * 2.0 ** min(count - 1, 10), 30.0)
+    return min(first * 2.0 ** min(count - 1, 10), most)
 
 
 class Queue:

@@ -29,8 +29,7 @@ from quiesce.model.times import Seconds
 
 FIRST_RETRY_SECONDS = 1.0
 # A server that gives no answer to a shed may do so soon; one that says no may be in the middle of something else.
-SHED_TRIES = {"Unreachable": 3}
-REFUSED_SHED_TRIES = 2
+UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
 # For how long the API server's yes to a template is relied on.
 TEMPLATE_TAKEN_SECONDS = 600.0
 # How often a stalled server's count of active requests is written.
@@ -196,7 +195,7 @@ class Servers:
             await self._do(o, act)
         except AdminError as error:
             refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
-            tries = SHED_TRIES.get(error.failure.kind, REFUSED_SHED_TRIES)
+            tries = UNANSWERED_SHED_TRIES if error.failure.kind == "Unreachable" else REFUSED_SHED_TRIES
             if isinstance(act, acts.Shed) and refusal.count >= tries:
                 # Without it a drain is still right, only kept-alive connections get less warning.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
