@@ -180,6 +180,11 @@ class Estate:
         found = ((self.get(kind, name) or {}).get("status") or {}).get("conditions") or ()
         return next((c for c in found if c["type"] == condition), {})
 
+    def annotations(self, kind: str, name: str) -> Manifest:
+        """The ones of `annotate`, by the keys that it takes."""
+        found = (self.get(kind, name) or {})["metadata"].get("annotations", {})
+        return {key.removeprefix("quiesce.dev/").replace("-", "_"): value for key, value in found.items()}
+
     def pod_uid(self, name: str) -> str | None:
         pod = self.get("pod", name)
         return None if pod is None else str(pod["metadata"]["uid"])
@@ -235,7 +240,18 @@ class Estate:
         with Management(self.namespace, pod) as management:
             return str(management("read-attribute", name="suspend-state"))
 
-    # What a test waits for.
+    # What a test waits for. An Event comes after the status that tells the same, endpoints after the pod's condition.
+
+    def wait_event(self, name: str, reason: str, words: str = "") -> None:
+        """Until an object has an Event of this reason, with these words in it."""
+        wait(
+            f"{name} has an Event {reason} {words}",
+            lambda: any(of == reason and words in message for of, message in self.events(name)),
+            10,
+        )
+
+    def wait_serving(self, servers: set[str], service: str = "shop") -> None:
+        wait(f"{service} sends requests to {servers}", lambda: self.endpoints(service) == servers, 10)
 
     def wait_state(self, server: str, state: str, timeout: float = 60) -> None:
         wait(f"{server} is {state}", lambda: self.state(server) == state, timeout)

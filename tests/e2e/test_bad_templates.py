@@ -81,9 +81,7 @@ def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one() -> None:
             assert "container wildfly" in said, said
             shop.group("shop", replicas=2, container=NEVER_READY)
             wait("the server says what it waits for", lambda: waits_for_probe(shop, "shop-1"), 60)
-            progress = shop.condition("sg", "shop", "Progressing")
-            assert (progress["status"], progress["reason"]) == ("True", "RollingUpdate")
-            assert "shop-1" in progress["message"], progress
+            wait("the group says what it waits for", lambda: rolls(shop, "shop-1"), 10)
             assert shop.endpoints() == {"shop-0"}
             shop.group("shop", replicas=2, version=2)
             shop.wait_ready("shop", 2)
@@ -104,7 +102,7 @@ def test_what_can_not_start_says_why_costs_little_and_is_mended(troubles: tuple[
         trouble.mend()
     for trouble in found:
         trouble.estate.wait_ready("shop", 1)
-        assert trouble.estate.condition("sg", "shop", "Stalled")["status"] == "False"
+        wait("nothing is stalled", functools.partial(is_fine, trouble.estate), 10)
 
 
 def test_servers_that_never_got_ready_are_mended_though_none_is_left_to_serve(unready: Estate) -> None:
@@ -119,6 +117,15 @@ def needs_help(estate: Estate, server: str) -> str:
     condition = estate.condition("sg", "shop", "Stalled")
     message = str(condition.get("message"))
     return message if condition.get("reason") == "ServersNeedHelp" and f"{server}: " in message else ""
+
+
+def is_fine(estate: Estate) -> bool:
+    return bool(estate.condition("sg", "shop", "Stalled")["status"] == "False")
+
+
+def rolls(estate: Estate, server: str) -> bool:
+    progress = estate.condition("sg", "shop", "Progressing")
+    return (progress["status"], progress["reason"]) == ("True", "RollingUpdate") and server in progress["message"]
 
 
 def waits_for_probe(estate: Estate, server: str) -> bool:

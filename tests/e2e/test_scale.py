@@ -48,12 +48,12 @@ def test_a_group_grows_and_shrinks_without_a_failure(shop: Estate) -> None:
         load.stop()
     assert load.result().failed == 0, load.result()
     assert shop.uids() == before
-    assert "Drained" in dict(shop.events("shop-3"))
+    shop.wait_event("shop-3", "Drained")
 
 
 def test_a_server_that_was_to_go_serves_again_when_the_scale_down_is_undone(shop: Estate) -> None:
     before = shop.uids()
-    with shop.request("shop-2", 10_000) as request:
+    with shop.request("shop-2", 15_000) as request:
         scale(shop, 2)
         shop.wait_state("shop-2", "Suspending", 20)
         assert shop.endpoints() == {"shop-0", "shop-1"}
@@ -92,8 +92,8 @@ def test_an_autoscaler_drives_it_and_its_scale_down_drains(shop: Estate, tmp_pat
             wait("it counts what is left", lambda: shown(shop) == ["2", "2"], 40)
             load.stop()
         assert load.result().failed == 0, load.result()
-        drained = [reason for server in ("shop-3", "shop-2") for reason, _ in shop.events(server)].count("Drained")
-        assert drained >= 2
+        for server in ("shop-3", "shop-2"):
+            shop.wait_event(server, "Drained")
         shop.kubectl("delete", "hpa", "shop")
 
 
@@ -102,7 +102,7 @@ def test_what_does_not_serve_goes_first_and_its_place_is_filled_again(shop: Esta
     shop.wait_ready("shop")
     before = shop.uids()
     shop.kubectl("exec", "shop-0", "--", "touch", "/tmp/unready")
-    wait("it is not ready", lambda: shop.endpoints() == {"shop-1", "shop-2"}, 20)
+    shop.wait_serving({"shop-1", "shop-2"})
     scale(shop, 2)
     wait_gone(shop, "shop-0")
     shop.wait_ready("shop", 2)

@@ -35,14 +35,15 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
     wait("its port is put back", lambda: [port["targetPort"] for port in spec(web)["ports"]] == ["http"], 10)
     web.kubectl("delete", "svc", "web-headless")
     wait("it is made again", lambda: web.get("svc", "web-headless"), 10)
-    wait("the servers are in it", lambda: web.endpoints("web") == SERVERS, 10)
+    web.wait_serving(SERVERS, "web")
 
 
 def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -> None:
     """All but those that publish servers which are not ready: they are named, and not waited for."""
     web.service("other", app="web")
     web.service("peers", app="web", publishNotReadyAddresses=True)
-    wait("the servers are in both", lambda: web.endpoints("other") == web.endpoints("peers") == SERVERS, 10)
+    for service in ("other", "peers"):
+        web.wait_serving(SERVERS, service)
 
     def look() -> tuple[str, bool]:
         state = web.state("web-1")  # before the endpoints: those can only be later
@@ -56,7 +57,7 @@ def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -
     assert web.endpoints("peers") == SERVERS
     assert "peers" in web.status("web-1")["suspend"]["unconfirmable"]
     resume(web)
-    wait("it is back in the other, too", lambda: web.endpoints("other") == SERVERS, 5)
+    web.wait_serving(SERVERS, "other")
     web.kubectl("delete", "svc", "other", "peers")
 
 
@@ -102,7 +103,7 @@ def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web
 def test_a_kept_service_selects_what_it_is_to_select_and_nothing_less(web: Estate) -> None:
     web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
     wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
-    wait("the servers are in it", lambda: web.endpoints("web") == SERVERS, 10)
+    web.wait_serving(SERVERS, "web")
 
 
 def spec(estate: Estate) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_a_bad_value_that_came_before_the_policy_is_told_and_keeps_the_last_good
         kubectl("create", "-f", "-", stdin=json.dumps(saved))
     complaint = wait("it is told", lambda: _bad(solo, "one"), 10)
     assert "half past nine" in complaint["message"]
-    assert any(reason == "BadAnnotation" and "half past nine" in note for reason, note in solo.events("one"))
+    solo.wait_event("one", "BadAnnotation", "half past nine")
     assert solo.state("one") == "Suspended"
     solo.annotate("aps/one", suspend=None)
     solo.wait_state("one", "Running")
@@ -87,7 +87,7 @@ def test_zero_suspends_at_once_and_lets_the_request_end(solo: Estate) -> None:
         solo.annotate("aps/one", suspend="0")
         wait("new requests are refused", lambda: solo.answer("one") == SUSPENDED, 8)
         assert not request.done()
-        assert solo.state("one") == "Suspending"
+        solo.wait_state("one", "Suspending", 3)
         assert request.result(20) == SERVES
     solo.wait_state("one", "Suspended", 10)
 
@@ -111,7 +111,7 @@ def test_after_n_seconds_it_says_so_and_stays_until_the_request_has_ended(solo: 
 def test_minus_one_waits_without_a_limit_and_can_be_taken_back(solo: Estate) -> None:
     solo.server("one", preSuspendSeconds=0)
     solo.wait_state("one", "Running")
-    with solo.request("one", 10_000) as request:
+    with solo.request("one", 15_000) as request:
         solo.annotate("aps/one", suspend="-1")
         solo.wait_state("one", "Suspending", 5)
         assert "deadline" not in solo.status("one")["suspend"]
@@ -121,7 +121,7 @@ def test_minus_one_waits_without_a_limit_and_can_be_taken_back(solo: Estate) -> 
         assert not request.done()
         assert request.result(20) == SERVES
     assert solo.status("one")["lastDrain"]["outcome"] == "Aborted"
-    assert solo.endpoints() == {"one"}
+    solo.wait_serving({"one"})
 
 
 def test_a_stop_cuts_what_is_left_after_the_timeout(solo: Estate) -> None:
@@ -147,11 +147,9 @@ def test_force_ends_a_drain(solo: Estate) -> None:
         solo.annotate("aps/one", force="true")
         solo.wait_state("one", "Stopped", 30)
     assert solo.status("one")["lastDrain"]["outcome"] == "Forced"
-    found = solo.get("aps", "one")
-    assert found
-    assert "quiesce.dev/force" not in found["metadata"].get("annotations", {})
+    wait("it is used up", lambda: "force" not in solo.annotations("aps", "one"), 10)
     solo.annotate("aps/one", force="true")
-    wait("there is nothing to force", lambda: "NothingToDo" in dict(solo.events("one")), 10)
+    solo.wait_event("one", "NothingToDo")
 
 
 @pytest.mark.alone

@@ -80,7 +80,7 @@ def test_a_gate_of_ones_own_is_kept_and_waited_for(estate: Estate) -> None:
     assert estate.condition("aps", "one", "Ready")["status"] == "False"
     register(estate)
     estate.wait_state("one", "Running", 10)
-    wait("it serves", lambda: estate.endpoints() == {"one"}, 10)
+    estate.wait_serving({"one"})
 
 
 def test_it_is_suspended_and_resumed_and_its_sidecar_is_left_alone(estate: Estate) -> None:
@@ -92,7 +92,7 @@ def test_it_is_suspended_and_resumed_and_its_sidecar_is_left_alone(estate: Estat
     assert estate.endpoints() == set()
     estate.annotate("aps/one", suspend=None)
     estate.wait_state("one", "Running", 10)
-    wait("it serves", lambda: estate.endpoints() == {"one"}, 10)
+    estate.wait_serving({"one"})
     assert sidecar_id(estate) == sidecar
 
 

@@ -16,7 +16,7 @@ def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Esta
     assert solo.endpoints() == set()  # nobody knows whether it runs
     solo.secret("wrong", USERNAME, PASSWORD)
     solo.wait_state("one", "Running", 30)
-    assert solo.endpoints() == {"one"}
+    solo.wait_serving({"one"})
 
 
 def test_a_missing_or_half_filled_secret_is_named(solo: Estate) -> None:

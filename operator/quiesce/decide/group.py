@@ -14,7 +14,7 @@ from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
 from quiesce.model.resources import AppServerSpec, ServerGroup
-from quiesce.model.times import Seconds
+from quiesce.model.times import Seconds, moment
 
 replace = msgspec.structs.replace
 
@@ -84,7 +84,18 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     consume = ConsumeAnnotation(names.RESTART)
     if names.RESTART in dict(o.refused):  # it is written down already, and only can't be taken away
         return replace(plan, acts=(*acts, consume))
-    return replace(plan, acts=(consume,), restart_requested_at=o.now)
+    # The status that accepts it tells of the roll that it begins.
+    after = decide_group(replace(o, group=_restarted(group, o.now)))
+    return replace(after, acts=(consume,), restart_requested_at=o.now)
+
+
+def _restarted(group: ServerGroup, now: Seconds) -> ServerGroup:
+    annotations = {key: value for key, value in group.metadata.annotations.items() if key != names.RESTART}
+    return replace(
+        group,
+        metadata=replace(group.metadata, annotations=annotations),
+        status=replace(group.status, restart_requested_at=moment(now)),
+    )
 
 
 def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
