@@ -484,6 +484,15 @@ def test_a_roll_goes_on_until_its_last_server_serves() -> None:
     assert condition(group_status(o, decide_group(o)), "Progressing").reason == "Settled"
 
 
+def test_the_status_that_accepts_a_restart_tells_of_its_roll() -> None:
+    """Nobody who sees the restart accepted takes the servers for restarted."""
+    shop = group(2, annotations={names.RESTART: "now"}, status=TOLD)
+    said = group_told(shop, member(0, shop), member(1, shop))
+    assert said.restart_requested_at == moment(NOW)
+    assert (said.updated_replicas, said.ready_replicas) == (0, 2)
+    assert condition(said, "Progressing").reason == "RollingUpdate"
+
+
 BOOTS = settled(server(), pod(gate=False, served="", container=None, created_at=NOW), None)
 IMAGE = "registry.example.com/shop:2"
 CAUSE = f'failed to pull image "{IMAGE}": not found'
