@@ -256,7 +256,7 @@ class Estate:
     def wait_state(self, server: str, state: str, timeout: float = 60) -> None:
         wait(f"{server} is {state}", lambda: self.state(server) == state, timeout)
 
-    def wait_ready(self, group: str, replicas: int = 3, timeout: float = 120) -> None:
+    def wait_ready(self, group: str, replicas: int = 3, timeout: float = 180) -> None:
         def settled() -> bool:
             found = self.get("sg", group) or {}
             status = found.get("status") or {}
