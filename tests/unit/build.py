@@ -270,6 +270,10 @@ def member(
 
 
 def look_at_group(
-    of: ServerGroup, *members: Member, taken: frozenset[str] = frozenset(), now: Seconds = NOW
+    of: ServerGroup,
+    *members: Member,
+    taken: frozenset[str] = frozenset(),
+    going: frozenset[str] = frozenset(),
+    now: Seconds = NOW,
 ) -> GroupObservation:
-    return GroupObservation(now=now, group=of, members=members, taken=taken)
+    return GroupObservation(now=now, group=of, members=members, taken=taken, going=going)

@@ -276,10 +276,13 @@ class Simulation:
         self._change_servers(template=pod_template, admin=replace(spec.admin, port=name))
 
     def scale(self, replicas: int) -> None:
-        self.group = replace(self.group, spec=replace(self.group.spec, replicas=replicas))
+        self._change_group(replicas=replicas)
 
     def desire(self, state: Literal["Running", "Suspended", "Stopped"]) -> None:
-        self.group = replace(self.group, spec=replace(self.group.spec, desired_state=state))
+        self._change_group(desired_state=state)
+
+    def desire_of_servers(self, state: Literal["Running", "Suspended", "Stopped"]) -> None:
+        self._change_servers(desired_state=state)
 
     def change_timeout(self, seconds: int) -> None:
         self._change_servers(suspend_timeout_seconds=seconds)
@@ -588,9 +591,11 @@ class Simulation:
 
     def _change_servers(self, **changes: Any) -> None:
         servers = self.group.spec.template
-        changed = replace(servers, spec=replace(servers.spec, **changes))
+        self._change_group(template=replace(servers, spec=replace(servers.spec, **changes)))
+
+    def _change_group(self, **changes: Any) -> None:
         metadata = replace(self.group.metadata, generation=self.group.metadata.generation + 1)
-        self.group = replace(self.group, metadata=metadata, spec=replace(self.group.spec, template=changed))
+        self.group = replace(self.group, metadata=metadata, spec=replace(self.group.spec, **changes))
 
     def acts(self) -> list[str]:
         """What was done, in order."""

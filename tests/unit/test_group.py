@@ -149,6 +149,16 @@ HALF = group(4, template=NEW, max_unavailable="50%")
             id="but not while the template has yet to prove itself: they are what one goes back to",
         ),
         pytest.param(
+            look_at_group(ROLL, *suspended_all(OLD, 0, 1, 2)),
+            ["shop-2 2"],
+            id="of servers that are all suspended one proves it",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, status=status("PreSuspend", drain("Server")))),
+            [],
+            id="one that is about to come back is not replaced beyond the budget",
+        ),
+        pytest.param(
             look_at_group(ROLL, *suspended_all(OLD, 0, 1), rolled(OLD, 2)),
             ["shop-1 2", "shop-0 2"],
             id="and when it has, it is",
@@ -456,8 +466,18 @@ def test_what_a_group_counts_and_waits_for() -> None:
             taken=frozenset({"shop-3"}),
         )
     )
-    assert (plan.ready, plan.updated, plan.suspended, plan.waits_for) == (1, 2, 1, ("shop-2",))
+    assert (plan.ready, plan.updated, plan.suspended, plan.waits_for) == (1, 2, 1, ("shop-2", "shop-3"))
     assert [name for name, _ in plan.stalled] == ["shop-3", "shop-2"]
+
+
+def test_a_name_that_is_about_to_be_free_is_waited_for_and_nobodys_business() -> None:
+    plan = decide_group(look_at_group(OLD, *serving(OLD, 0, 2), going=frozenset({"shop-1"})))
+    assert (plan.waits_for, plan.stalled, plan.acts) == (("shop-1",), (), ())
+
+
+def test_a_group_of_suspended_servers_has_settled_when_they_have_its_template() -> None:
+    assert decide_group(look_at_group(ROLL, *suspended_all(OLD, 0, 1, 2))).waits_for == ("shop-0", "shop-1", "shop-2")
+    assert decide_group(look_at_group(OLD, *suspended_all(OLD, 0, 1, 2))).waits_for == ()
 
 
 def test_the_manifest_says_whose_server_it_is() -> None:

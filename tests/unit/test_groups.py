@@ -46,8 +46,14 @@ class Loop:
         return await self.groups.reconcile(*KEY)
 
     def stalled(self) -> str:
+        return self._told("Stalled")
+
+    def progress(self) -> str:
+        return self._told("Progressing")
+
+    def _told(self, kind: str) -> str:
         conditions = self.world.groups[KEY].status.conditions
-        return next((c.message for c in conditions if c.type == "Stalled" and c.status == "True"), "")
+        return next((c.message for c in conditions if c.type == kind and c.status == "True"), "")
 
 
 def estate(of: ServerGroup, **unready_for: float) -> list[Any]:
@@ -104,6 +110,17 @@ async def test_a_name_that_is_taken_is_looked_at_again() -> None:
     assert await loop.turn() == REFUSED_RETRY_SECONDS
     assert cluster.count("apply_server") == 0
     assert "not this group's" in loop.stalled()
+
+
+async def test_a_group_made_anew_waits_for_the_servers_of_the_one_before() -> None:
+    """They drain: nobody has to delete anything."""
+    going = server("shop-0", deleted=True)
+    loop = Loop(FakeCluster(group(1), going), group(1), going)
+    await loop.turn()
+    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert loop.cluster.count("apply_server") == 0
+    assert loop.stalled() == ""
+    assert loop.progress().endswith("waits for shop-0 (the one before it is being deleted)")
 
 
 async def test_a_live_look_counts_a_server_that_lost_its_label() -> None:

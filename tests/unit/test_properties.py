@@ -299,3 +299,57 @@ def test_a_server_that_was_given_its_template_long_ago_still_waits_for_the_other
     simulation.settle()
     assert simulation.all_serve(), simulation.story()
     assert all(pod.image == "wildfly:2" for pod in simulation.pods.values()), simulation.story()
+
+
+def test_servers_come_up_with_what_their_group_wants_of_them_now() -> None:
+    """One change of a stopped group: it is to run again, with another image, and with fewer servers."""
+    simulation = Simulation.of()
+    simulation.desire("Stopped")
+    simulation.settle()
+    simulation.desire("Running")
+    simulation.scale(1)
+    simulation.change_template("wildfly:2")
+    images = set()
+    for _ in range(20):
+        for name in sorted(simulation.servers):
+            simulation.operate_on_server(name)
+        images |= {(name, pod.image) for name, pod in simulation.pods.items()}
+        one_round(simulation)
+    simulation.settle()
+    assert images == {("shop-0", "wildfly:2")}, simulation.story()
+    assert simulation.all_serve(), simulation.story()
+
+
+def test_a_suspension_in_another_place_resumes_nobody() -> None:
+    simulation = Simulation.of()
+    simulation.desire("Suspended")
+    simulation.settle()
+    before = simulation.acts()
+    simulation.desire("Running")
+    simulation.desire_of_servers("Suspended")
+    for name in sorted(simulation.servers) * 3:
+        simulation.operate_on_server(name)
+    simulation.settle()
+    assert "ResumeServer" not in simulation.acts()[len(before) :], simulation.story()
+
+
+@pytest.mark.parametrize("others", [(), ("shop-0",)])
+def test_a_suspension_taken_back_after_a_new_template_leaves_the_roll_to_the_budget(others: tuple[str, ...]) -> None:
+    """Servers that were to be suspended got the template at once; they serve as long as it is not their turn."""
+    simulation = Simulation.of()
+    suspended = [name for name in simulation.servers if name not in others]
+    for name in suspended:
+        simulation.traffic(name, 1)
+        simulation.annotate_server(name, names.SUSPEND, "60")
+    for _ in range(8):
+        one_round(simulation)
+    simulation.change_template("wildfly:2")
+    one_round(simulation)
+    for name in suspended:
+        simulation.annotate_server(name, names.SUSPEND, None)
+    for _ in range(8):
+        one_round(simulation)
+    assert sum(pod.gate and pod.ready for pod in simulation.pods.values()) >= 2, simulation.story()
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+    assert {pod.image for pod in simulation.pods.values()} == {"wildfly:2"}, simulation.story()

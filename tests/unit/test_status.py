@@ -587,6 +587,20 @@ def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
     assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")
 
 
+def test_a_group_names_the_suspended_servers_that_hold_its_roll_up() -> None:
+    shop = group(2, template=template("wildfly:2"))
+    out = member(
+        1,
+        shop,
+        pod("shop-1", of=template("wildfly:2"), gate=False),
+        status=status("Suspended", drain(drained=True)),
+        annotations={names.SUSPEND: "true"},
+    )
+    written = group_told(shop, member(0, group(2)), out)
+    assert condition(written, "Progressing").message.endswith("; maxUnavailable is used up by shop-1 (suspended)")
+    assert "maxUnavailable" not in condition(group_told(group(2), member(0, group(2)), out), "Progressing").message
+
+
 @pytest.mark.parametrize("kind", ["Stalled", "BadRequest"])
 def test_what_somebody_has_to_mend_is_told_at_once(kind: str) -> None:
     conditions = tuple(replace(c, message="shop-1: no such image") if c.type == kind else c for c in TOLD.conditions)

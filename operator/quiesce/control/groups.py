@@ -79,7 +79,7 @@ class Groups:
             return 0  # to tell it
         if refused:
             return REFUSED_RETRY_SECONDS
-        if observation.taken and not plan.acts:
+        if observation.taken | observation.going and not plan.acts:
             return REFUSED_RETRY_SECONDS  # nobody tells when such a name is free again
         return 0 if plan.acts else plan.wake
 
@@ -96,13 +96,17 @@ class Groups:
         own = group.metadata
         members = members_of(self._world, group)
         free = names_to_fill(group, members)
-        taken = frozenset(name for name in free if (own.namespace, name) in self._world.servers)
+        others = [
+            self._world.servers[own.namespace, name] for name in free if (own.namespace, name) in self._world.servers
+        ]
+        going = frozenset(other.metadata.name for other in others if other.metadata.deletion_timestamp)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
             now=self._clock(),
             group=group,
             members=members,
-            taken=taken,
+            taken=frozenset(other.metadata.name for other in others) - going,
+            going=going,
             kept=self._kept(group),
             refused=tuple(refused.items()),
         )

@@ -26,6 +26,7 @@ class GroupObservation(msgspec.Struct, frozen=True):
     group: ServerGroup
     members: tuple[Member, ...] = ()  # in the order of their ordinals
     taken: frozenset[str] = frozenset()  # names that the group wants, of servers that are not its own
+    going: frozenset[str] = frozenset()  # and of such ones that are being deleted, and waited for
     kept: tuple[Kept, ...] = ()  # what it keeps beside its servers, as far as it is there
     refused: tuple[tuple[str, str], ...] = ()  # what the API server did not take as it was to be, and why
 
@@ -39,6 +40,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
     suspended: int = 0
     leaving: frozenset[str] = frozenset()  # servers that a scale-down takes
     waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
+    held_by: tuple[str, ...] = ()  # servers whose suspensions leave a roll no room
     stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
     restart_requested_at: Seconds | None = None
     wake: Seconds | None = None
@@ -58,8 +60,9 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         leaving=frozenset(leaving),
         waits_for=(
             *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving, updated)),
-            *_missing(o),
+            *names_to_fill(o.group, o.members),
         ),
+        held_by=_held_by(o, wanted, serving, updated),
         stalled=(
             *((name, TAKEN) for name in sorted(o.taken)),
             *o.refused,
@@ -103,7 +106,7 @@ def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
 
 
 def _missing(o: GroupObservation) -> list[str]:
-    return [name for name in names_to_fill(o.group, o.members) if name not in o.taken]
+    return [name for name in names_to_fill(o.group, o.members) if name not in o.taken | o.going]
 
 
 def _create(o: GroupObservation, there: int) -> list[Act]:
@@ -121,23 +124,40 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
     template. Other servers get a new template only as far as the budget has room.
     """
     target, updated = target_spec(o.group), target_hash(o.group)
-    room = len(serving) - (o.group.spec.replicas - max_unavailable(o.group))
+    room = _room(o.group, serving)
     # Those that are suspended are what one can go back to while a server has not come to run with the template.
     unproven = any(m.server.spec.template == target.template and not _has_run(m, updated) for m in wanted)
+    proven = any(_has_run(m, updated) for m in wanted)
     acts: list[Act] = []
     for member in reversed(wanted):
         own, spec, is_surge = member.server.spec, target, member.name in surge
         # One whose pod is not what its own spec asks for has had its share of the budget.
-        is_out = member.is_out(o.now) or (member.server.status.suspend is not None and not unproven)
+        is_out = member.is_out(o.now) or (_is_suspended(member, o.group) and not unproven)
         costs = member.pod_is_current and not member.is_to_restart and not is_out
         if costs and not member.pod_has(updated):
             if room > 0:
                 room -= 1
             else:  # the port's name goes with the template that names it
                 spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
+        unproven |= not proven and spec.template == target.template
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts
+
+
+def _room(group: ServerGroup, serving: set[str]) -> int:
+    """How many more may be taken out of service."""
+    return len(serving) - (group.spec.replicas - max_unavailable(group))
+
+
+def _is_suspended(member: Member, group: ServerGroup) -> bool:
+    """Whether a server is taken out of service to stay; not when it is about to come back."""
+    return member.server.status.suspend is not None and not aim_of(member.server, group).serve
+
+
+def _held_by(o: GroupObservation, wanted: list[Member], serving: set[str], updated: str) -> tuple[str, ...]:
+    is_held_up = any(m.name in serving and not m.pod_has(updated) for m in wanted) and _room(o.group, serving) <= 0
+    return tuple(m.name for m in wanted if is_held_up and _is_suspended(m, o.group))
 
 
 def _has_run(member: Member, template: str) -> bool:
@@ -217,7 +237,9 @@ def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str
     if member.name in serving:
         return member.pod_has(updated)
     aim = aim_of(member.server, group)
-    return not aim.serve and member.server.status.state == ("Suspended" if aim.keep else "Stopped")
+    if aim.serve or (aim.keep and not member.pod_has(updated)):
+        return False
+    return member.server.status.state == ("Suspended" if aim.keep else "Stopped")
 
 
 def _stalled(member: Member) -> str:

@@ -62,7 +62,7 @@ def decide(o: Observation) -> ServerPlan:
     plan = _paced(o, asked) if asked and refusal is None else None
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
-        plan = _awake(_paced(o, _step(o, aim_of(o.server, o.group))), due)
+        plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
@@ -71,6 +71,17 @@ def decide(o: Observation) -> ServerPlan:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _after_its_group(o: Observation, plan: ServerPlan) -> ServerPlan:
+    """No server is started, or goes back to service, with the spec that its group is about to replace."""
+    group, act = o.group, plan.act
+    comes_up = isinstance(act, CreatePod | Unshed | ResumeServer) or (isinstance(act, SetGate) and act.open)
+    if not comes_up or group is None or group.metadata.deletion_timestamp:
+        return plan
+    # What the status has observed is what the servers' specs say, as far as they are to have it by now.
+    is_behind = group.status.observed_generation != group.metadata.generation
+    return replace(o.as_told(), wake=REPEAT_SECONDS) if is_behind else plan
 
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
@@ -219,8 +230,11 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
         return replace(_keep(o, aim), stalled="BadTemplate", message=str(error))
     if o.notes.checked_template != wanted:
         return _check(o, aim, check)
-    if aim.serve and not o.has_room and o.pod and o.pod.holds(names.GATE):
-        # The group has reckoned with it when it gave the template; others may have gone since.
+    drain = _ours(o)
+    could_serve = o.pod is not None and (o.pod.holds(names.GATE) or (drain is not None and drain.scope in STAYS))
+    if aim.serve and not o.has_room and could_serve:
+        # The group has reckoned with it when it gave the template; since then others may have gone, or it was suspended
+        # and is to serve again.
         waits = "its template has changed, and too few others of its group serve: waits for them"
         return replace(_keep(o, aim), reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
     return _stop(o, _rollout(o))

@@ -103,7 +103,8 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
     waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
-    progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}"
+    held = f"; maxUnavailable is used up by {_some(plan.held_by, ', ')} (suspended)" if plan.held_by else ""
+    progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}{held}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
     stalls = _some(tuple(f"{name}: {message}" for name, message in plan.stalled), "; ")
@@ -159,6 +160,7 @@ def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
         for condition in member.server.status.conditions
         if condition.type == "Progressing" and condition.status == "True" and condition.message
     }
+    said |= dict.fromkeys(o.going, "the one before it is being deleted")
     return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
 
 
