@@ -137,6 +137,26 @@ def test_the_policy_quotes_a_bad_value(dry: pykube.HTTPClient, manifest: MakeMan
 SERVERS_OWN = (names.FORCE, names.SPECIFIED_DELETE)
 
 
+@pytest.mark.parametrize("name", ["shop-0", "shop-12"])
+def test_the_policy_takes_a_groups_label_on_its_servers(
+    dry: pykube.HTTPClient, manifest: MakeManifest, name: str
+) -> None:
+    assert not refusal(dry, in_group(manifest("AppServer"), name))
+
+
+@pytest.mark.parametrize("name", ["other", "shop", "shop-x", "shop-01", "shop-0-1", "my-shop-0"])
+def test_the_policy_refuses_a_groups_label_on_another_server(
+    dry: pykube.HTTPClient, manifest: MakeManifest, name: str
+) -> None:
+    message = refusal(dry, in_group(manifest("AppServer"), name))
+    assert 'metadata.labels: quiesce.dev/group="shop" belongs on that group\'s servers alone' in message
+    assert f"is called {name}" in message
+
+
+def in_group(thing: Manifest, name: str) -> Manifest:
+    return changed(changed(thing, "metadata.name", name), "metadata.labels", {names.SERVER_GROUP: "shop"})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_policy_takes_the_annotations_that_mean_something(
     dry: pykube.HTTPClient, manifest: MakeManifest, kind: str

@@ -65,6 +65,19 @@ def test_servers_that_a_group_leaves_behind_serve_on_and_are_taken_up_by_the_nex
     assert shop.uids() == before
 
 
+def test_a_group_that_is_made_anew_waits_for_the_servers_of_the_one_before(shop: Estate) -> None:
+    """What `kubectl replace --force` does."""
+    before = server_uids(shop)
+    with shop.request("shop-1", REQUEST_MILLISECONDS) as request:
+        shop.kubectl("delete", "sg", "shop", "--cascade=background")
+        shop.group("shop", replicas=2, **SERVERS)
+        wait("it says so", lambda: "before it is being deleted" in progress(shop), 10)
+        assert shop.condition("sg", "shop", "Stalled")["status"] == "False"
+        assert request.result(20) == SERVES
+    shop.wait_ready("shop", 2)
+    assert not server_uids(shop).items() & before.items()
+
+
 def test_the_servers_of_deleted_groups_are_drained_and_gone(shop: Estate) -> None:
     shop.wait_ready("cart", 1)
     with shop.request("shop-1", REQUEST_MILLISECONDS) as first, shop.request("cart-0", REQUEST_MILLISECONDS) as second:
@@ -100,6 +113,11 @@ def servers(estate: Estate, group: str = "") -> list[Any]:
 
 def server_uids(estate: Estate) -> dict[str, str]:
     return {server["metadata"]["name"]: server["metadata"]["uid"] for server in servers(estate)}
+
+
+def progress(estate: Estate) -> str:
+    condition = estate.condition("sg", "shop", "Progressing")
+    return str(condition.get("message")) if condition.get("status") == "True" else ""
 
 
 def owners(estate: Estate) -> list[str]:

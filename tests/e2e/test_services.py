@@ -38,6 +38,15 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
     web.wait_serving(SERVERS, "web")
 
 
+def test_a_pod_that_loses_its_labels_gets_them_back(web: Estate) -> None:
+    pod = web.pod_uid("web-1")
+    web.kubectl("label", "pod", "web-1", *(f"quiesce.dev/{label}-" for label in ("managed", "server", "group")))
+    wait("they are back", lambda: {"managed", "server", "group"} <= own_labels(web, "web-1"), 15)
+    web.wait_serving(SERVERS, "web")
+    assert web.pod_uid("web-1") == pod
+    assert web.state("web-1") == "Running"
+
+
 def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -> None:
     """All but those that publish servers which are not ready: they are named, and not waited for."""
     web.service("other", app="web")
@@ -104,6 +113,12 @@ def test_a_kept_service_selects_what_it_is_to_select_and_nothing_less(web: Estat
     web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
     wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
     web.wait_serving(SERVERS, "web")
+
+
+def own_labels(estate: Estate, pod: str) -> set[str]:
+    found = estate.get("pod", pod)
+    assert found
+    return {key.removeprefix("quiesce.dev/") for key in found["metadata"]["labels"]}
 
 
 def spec(estate: Estate) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests import install
 from tests.cluster.load import Load, service_url
-from tests.estate import API_VERSION, Estate, kubectl, wait
+from tests.estate import API_VERSION, Estate, Watcher, kubectl, wait
 
 SUSPENDED, SERVES = 503, 200
 
@@ -150,6 +150,22 @@ def test_force_ends_a_drain(solo: Estate) -> None:
     wait("it is used up", lambda: "force" not in solo.annotations("aps", "one"), 10)
     solo.annotate("aps/one", force="true")
     solo.wait_event("one", "NothingToDo")
+
+
+def test_what_is_changed_together_counts_together(solo: Estate) -> None:
+    """A stopped group is to run again, with another image and with a server less: nothing comes up as it was before."""
+
+    def images() -> list[tuple[str, str]]:
+        return sorted((name, pod["spec"]["containers"][0]["image"]) for name, pod in solo.pods().items())
+
+    solo.group("shop", replicas=2, fields={"desiredState": "Stopped"})
+    for server in ("shop-0", "shop-1"):
+        solo.wait_state(server, "Stopped", 10)
+    with Watcher(images) as pods:
+        solo.group("shop", replicas=1, version=2)
+        solo.wait_ready("shop", 1)
+    assert pods.seen == [[], [("shop-0", "quiesce.local/wildfly:2")]]
+    wait("the one less is gone", lambda: solo.get("aps", "shop-1") is None, 10)
 
 
 @pytest.mark.alone

@@ -112,6 +112,10 @@ class FakeCluster:
             replace(pod, metadata=metadata, status=replace(pod.status, conditions=(*conditions, condition)))
         )
 
+    async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod:
+        self._ask("label_pod", pod.metadata.name)
+        return self._put(replace(pod, metadata=replace(pod.metadata, labels={**pod.metadata.labels, **labels})))
+
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         self._ask("delete_pod", pod.metadata.name)
         grace = 107 if grace_seconds is None else grace_seconds

@@ -111,6 +111,7 @@ class RunningPod:
                 creation_timestamp=moment(float(int(self.created_at))),
                 deletion_timestamp=gone_at,
                 deletion_grace_period_seconds=None if gone_at is None else self.grace,
+                labels={names.MANAGED: "true", names.SERVER: self.name, names.SERVER_GROUP: "shop"},
                 annotations=self.annotations,
                 owner_references=(OwnerReference("AppServer", self.name, self.owner_uid, controller=True),),
             ),

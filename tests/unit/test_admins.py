@@ -75,6 +75,23 @@ async def test_credentials_go_nowhere_when_the_live_pod_is_not_the_one_that_was_
     assert (opened, cluster.count("secret")) == ([], 0)
 
 
+@pytest.mark.parametrize(("password", "told"), [(b"p\n", True), (b"p", False)])
+async def test_a_wrong_password_that_ends_with_a_newline_is_said_to(
+    password: bytes, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `echo … | base64` makes; some server may have it so."""
+
+    async def refused(_: FakeWildFly) -> None:
+        raise AdminError("Unauthorized", "HTTP 401")
+
+    cluster = FakeCluster(pod())
+    cluster.secrets["shop-admin"] = {"username": b"u", "password": password}
+    monkeypatch.setattr(FakeWildFly, "report", refused)
+    failure = await Admins(cluster).report(server(), pod())
+    assert isinstance(failure, AdminFailure)
+    assert failure.message.endswith("whose password ends with a newline") == told
+
+
 async def test_wrong_credentials_are_read_again(opened: list[FakeWildFly], monkeypatch: pytest.MonkeyPatch) -> None:
     async def refused(_: FakeWildFly) -> None:
         raise AdminError("Unauthorized", "HTTP 401")

@@ -12,7 +12,7 @@ from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
 from quiesce.decide.group import decide_group
 from quiesce.decide.members import Member
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Service
+from quiesce.model.objects import Metadata, OwnerReference, Service
 from quiesce.model.plan import ApplyServer
 from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
@@ -207,6 +207,20 @@ async def test_a_service_of_somebody_else_is_not_taken_over() -> None:
     assert await cluster.service("shop", "shop-headless")  # what can be made is
     assert ("shop", "shop-0") in loop.world.servers
     assert loop.stalled() == "Service shop: exists and is not this group's: delete it, or rename the group"
+
+
+async def test_a_service_that_lost_its_labels_gets_them_back() -> None:
+    shop = group(1, service=GroupService(ports=({"port": 80},)))
+    owner = OwnerReference("ServerGroup", "shop", "uid-shop", controller=True)
+    bare = Service(Metadata("shop", "shop", uid="ours", owner_references=(owner,)), {"type": "ClusterIP"})
+    cluster = FakeCluster(shop, bare)
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    await loop.turn()
+    found = await cluster.service(*KEY)
+    assert found
+    assert names.MANAGED in found.metadata.labels
+    assert loop.stalled() == ""
 
 
 @pytest.mark.parametrize("labels", [{}, {names.SERVER_GROUP: "shop"}])

@@ -76,6 +76,15 @@ def refused(change: str) -> dict[str, Any]:
             del users["spec"]["containers"]
         case "nothing":
             return {}
+        case "an end":
+            users["spec"]["activeDeadlineSeconds"] = 600
+        case "beside the spec":
+            users["volumeClaimTemplates"] = []
+        case "in the metadata":
+            users["metadata"] = {"labels": {}, "lables": {}}
+        case "creationTimestamp":
+            users["metadata"] = {"creationTimestamp": None, "name": "shop"}
+            del own["ports"]
     return users
 
 
@@ -97,6 +106,18 @@ def refused(change: str) -> dict[str, Any]:
         pytest.param(refused("no ports"), "'management'", id="no ports"),
         pytest.param(refused("no containers"), "'management'", id="no containers"),
         pytest.param(refused("nothing"), "'management'", id="an empty template"),
+        pytest.param(refused("an end"), "spec.activeDeadlineSeconds: 600 would end the server", id="a pod that ends"),
+        pytest.param(
+            refused("beside the spec"),
+            r"spec\.template\.volumeClaimTemplates: only metadata and spec are looked at",
+            id="what a pod does not have",
+        ),
+        pytest.param(
+            refused("in the metadata"),
+            r"spec\.template\.metadata\.lables: only labels and annotations are looked at",
+            id="a misspelt part of the metadata",
+        ),
+        pytest.param(refused("creationTimestamp"), "'management'", id="and not what tools write there"),
     ],
 )
 def test_a_template_that_cant_become_a_server_is_refused_by_name(users: dict[str, Any], says: str) -> None:
@@ -255,11 +276,20 @@ def test_a_hook_that_does_more_is_refused(hook: dict[str, Any]) -> None:
         build_pod(server(template=written("lifecycle", {"preStop": hook})))
 
 
-@pytest.mark.parametrize("digits", [310, 5000])
-def test_a_wait_that_is_no_number_of_seconds_for_a_computer_is_refused(digits: int) -> None:
-    hook = run("sleep", "9" * digits)
-    with pytest.raises(BadTemplateError, match=r"spec\.template can't be read"):
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        *((run("sleep", "9" * digits), "can't be read as a hook") for digits in (310, 5000)),
+        ({"sleep": {"seconds": "abc"}}, "can't be read as a hook"),
+        ("sleep 5", "can't be read as a hook"),
+        ({"sleep": {"seconds": -5}}, "0 to 86400 s, not for -5"),
+        (run("sleep", "300d"), "0 to 86400 s, not for 25920000"),
+    ],
+)
+def test_a_wait_that_can_not_be_is_refused_by_its_field(hook: Any, says: str) -> None:
+    with pytest.raises(BadTemplateError, match=says) as told:
         build_pod(server(template=written("lifecycle", {"preStop": hook})))
+    assert "spec.template.spec.containers[name=wildfly].lifecycle.preStop" in str(told.value)
 
 
 def test_hooks_of_other_containers_are_kept() -> None:

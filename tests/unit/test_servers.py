@@ -13,8 +13,8 @@ from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Node, Service
-from quiesce.model.resources import AppServer
-from tests.unit.build import NOW, drain, pod, report, server, status, template
+from quiesce.model.resources import AppServer, AppServerStatus
+from tests.unit.build import NOW, drain, group, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import endpoints
 
@@ -51,14 +51,43 @@ def new(**changes: Any) -> AppServer:
 
 async def test_a_pod_that_exists_already_is_looked_at() -> None:
     """The watch has not told of it: without a look, it would be made again and again."""
-    cluster = FakeCluster(new(), pod(gate=False, container=None, created_at=NOW))
+    first = server(status=AppServerStatus())
+    cluster = FakeCluster(first, pod(gate=False, container=None, created_at=NOW))
     cluster.refuse = refusing("create_pod", HTTPStatus.CONFLICT)
-    loop = Loop(cluster, new())
+    loop = Loop(cluster, first)
     assert await loop.turn() == 0
     assert loop.world.pods[KEY].metadata.uid == "pod-shop-0"
     assert await loop.turn() != 0
     assert cluster.count("create_pod") == 1
     assert loop.said().status.state == "Starting"
+
+
+@pytest.mark.parametrize(
+    ("asked", "state"),
+    [({}, "Running"), ({"deleted": True}, "Suspending"), ({"desired_state": "Stopped"}, "PreSuspend")],
+)
+async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dict[str, Any], state: str) -> None:
+    """The watch tells of its end, by then: it looks for the labels."""
+    bare = replace(pod(), metadata=replace(pod().metadata, labels={"app": "shop"}))
+    cluster = FakeCluster(server(**asked), bare)
+    loop = Loop(cluster, server(**asked))
+    for _ in range(20):
+        await loop.turn()
+        loop.now += 1
+    assert cluster.count("create_pod") == 0
+    assert loop.said().status.state == state
+    found = loop.world.pods[KEY].metadata
+    assert found.deletion_timestamp or found.labels == {"app": "shop", names.MANAGED: "true", names.SERVER: "shop-0"}
+
+
+async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers_is_its_own() -> None:
+    """Or it would be stopped with it, by nobody who knows of it."""
+    of = group(desired_state="Stopped")
+    other = server("other", labels={names.SERVER_GROUP: "shop"})
+    loop = Loop(FakeCluster(of, other, pod("other")), other, pod("other"))
+    loop.world.see_group(of)
+    await loop.servers.reconcile("shop", "other")
+    assert loop.world.servers["shop", "other"].status.state == "Running"
 
 
 @pytest.mark.parametrize("code", [400, 403, 422, 500])

@@ -251,6 +251,17 @@ def test_a_group_tells_the_phases_it_goes_through() -> None:
     assert [note.reason for note in group_events(o, decide_group(o))] == ["Settled"]
 
 
+def test_a_group_that_needs_help_says_so_in_an_event_once() -> None:
+    """Where it is refused what it makes, there is no server that could."""
+    shop, refused = group(1), (("shop-0", "a label that is none"),)
+    o = replace(look_at_group(shop), refused=refused)
+    assert [(note.reason, note.message) for note in group_events(o, decide_group(o)) if note.warning] == [
+        ("ServersNeedHelp", "shop-0: a label that is none")
+    ]
+    o = replace(look_at_group(replace(shop, status=group_status(o, decide_group(o)))), refused=refused)
+    assert group_events(o, decide_group(o)) == ()
+
+
 def test_a_group_of_none_writes_its_zeros() -> None:
     written = msgspec.to_builtins(group_told(group(0)))
     assert written["replicas"] == 0

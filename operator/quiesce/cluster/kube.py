@@ -165,6 +165,11 @@ class KubeCluster:
         patch = {"metadata": {"uid": own.uid, "annotations": annotations}, "status": {"conditions": [condition]}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
+    async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod:
+        # By way of the status, which the gate needs a right to: one to write whole pods would be for this alone.
+        own, patch = pod.metadata, {"metadata": {"uid": pod.metadata.uid, "labels": labels}}
+        return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
+
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         options: dict[str, Any] = {"preconditions": {"uid": pod.metadata.uid}}
         if grace_seconds is not None:

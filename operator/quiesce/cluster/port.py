@@ -66,6 +66,8 @@ class Cluster(Protocol):
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 
+    async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod: ...
+
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         """Delete this very pod; one of the same name and another UID is left alone."""
 

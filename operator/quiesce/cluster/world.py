@@ -176,11 +176,6 @@ def group_of(thing: AppServer | Kept) -> Key | None:
     return (own.namespace, name) if name else None
 
 
-def server_of(pod: Pod) -> Key | None:
-    name = pod.metadata.labels.get(names.SERVER)
-    return (pod.metadata.namespace, name) if name else None
-
-
 def _ready_pods(endpoints: EndpointSlice | None) -> set[str]:
     """The UIDs of the pods that are ready in a slice; one that belongs to no Service routes nothing."""
     if endpoints is None or not endpoints.service:

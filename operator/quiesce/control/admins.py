@@ -54,6 +54,9 @@ class Admins:
                 await self.drop(server)  # the Secret may have changed: it is read again for the next session
                 secret = server.spec.admin.credentials_secret_ref.name
                 message = f"{error.failure.message}: check username and password in Secret {secret!r}"
+                tried = self._refused.get(server.metadata.key)
+                if tried and tried.credentials[1].endswith("\n"):
+                    message += ", whose password ends with a newline"
                 return AdminFailure("Unauthorized", message)
             return error.failure
 

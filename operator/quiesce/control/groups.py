@@ -200,7 +200,8 @@ class Groups:
         """An apply would take over what somebody else has made under this name."""
         find = self._cluster.service if manifest["kind"] == "Service" else self._cluster.budget
         there: Kept | None = await find(group.metadata.namespace, manifest["metadata"]["name"])
-        if there and not (_belongs(there, group) and names.MANAGED in there.metadata.labels):
+        is_ours = there and _belongs(there, group) and (there.metadata.owner or names.MANAGED in there.metadata.labels)
+        if there and not is_ours:
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, TAKEN)
         applied = await self._cluster.apply_object(manifest)
         self._world.see_kept(applied)
@@ -223,9 +224,14 @@ def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
     members = [
         Member(server, world.pods.get(server.metadata.key))
         for server in world.members(own.key)
-        if _belongs(server, group) and ordinal_of(server.metadata.name, own.name) is not None
+        if is_member(server, group)
     ]
     return tuple(sorted(members, key=lambda member: member.ordinal))
+
+
+def is_member(server: AppServer, group: ServerGroup) -> bool:
+    """Whether a server is a group's: not every one that has its label."""
+    return _belongs(server, group) and ordinal_of(server.metadata.name, group.metadata.name) is not None
 
 
 def _subject(act: Act) -> str:

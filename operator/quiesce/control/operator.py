@@ -5,7 +5,7 @@ import logging
 import time
 
 from quiesce.cluster.port import Cluster, ClusterError
-from quiesce.cluster.world import World, group_of, server_of
+from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.groups import Groups
 from quiesce.control.queue import Key, Queue
@@ -72,9 +72,7 @@ class Operator:
             self._queue.add(("server", own.namespace, server.metadata.name))
 
     def see_pod(self, pod: Pod, *, gone: bool) -> None:
-        key = server_of(pod)
-        if key is None:
-            return
+        key = pod.metadata.key  # which is its server's, whatever became of its labels
         if gone:
             self._world.forget_pod(key, pod.metadata.uid)
         else:

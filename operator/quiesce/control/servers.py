@@ -12,7 +12,7 @@ from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import publish
-from quiesce.control.groups import look_at_pods, members_of
+from quiesce.control.groups import is_member, look_at_pods, members_of
 from quiesce.control.queue import back_off
 from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
@@ -85,9 +85,15 @@ class Servers:
     async def _observe(self, server: AppServer) -> Observation:
         key = server.metadata.key
         group = self._world.groups.get(group_of(server) or ("", ""))
+        if group and not is_member(server, group):
+            group = None
         pod = self._world.pods.get(key)
-        if pod and (pod.metadata.owner is None or pod.metadata.owner.uid != server.metadata.uid):
-            await self._look_at_pod(server)  # somebody else's: the watch may not show its end
+        if pod is None:
+            may_be_there = server.status.state not in (None, "Pending", "Stopped")  # and has only lost its labels
+        else:
+            may_be_there = pod.metadata.owner is None or pod.metadata.owner.uid != server.metadata.uid
+        if may_be_there:  # the watch does not show it, or may not show its end
+            await self._look_at_pod(server)
             pod = self._world.pods.get(key)
         observation = Observation(
             now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
@@ -233,6 +239,8 @@ class Servers:
                 world.see_pod(await cluster.create_pod(manifest))
             case acts.SetGate(), Pod():
                 world.see_pod(await cluster.set_gate(pod, act, o.now))
+            case acts.LabelPod(labels), Pod():
+                world.see_pod(await cluster.label_pod(pod, labels))
             case acts.DeletePod(grace_seconds), Pod():
                 await cluster.delete_pod(pod, grace_seconds)
                 await self._look_at_pod(server)

@@ -25,6 +25,13 @@ SHELL_WORDS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+# What is read of a template and of its metadata; and what tools write there that make templates from pods.
+PARTS = ("metadata", "spec")
+METADATA = ("labels", "annotations")
+OF_PODS = ("name", "generateName", "namespace", "creationTimestamp")
+MOST_SECONDS = 86400  # of a hook or a grace period, as the CRD has it
+
+
 class BadTemplateError(ValueError):
     """A template that can't become a pod; the message names the field and the value."""
 
@@ -57,6 +64,23 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
     )
 
 
+def _check_fields(template: dict[str, Any]) -> None:
+    """The API server never sees what is not read here: it would go nowhere, and roll servers all the same."""
+    metadata = template.get("metadata") or {}
+    for where, part, known in (("template", template, PARTS), ("template.metadata", metadata, METADATA)):
+        unknown = next((key for key in part if key not in known and (part is template or key not in OF_PODS)), None)
+        if unknown:
+            raise BadTemplateError(f"spec.{where}.{unknown}: only {' and '.join(known)} are looked at; leave it out")
+
+
+def _check_end(pod_spec: dict[str, Any]) -> None:
+    if pod_spec.get("activeDeadlineSeconds") is not None:
+        raise BadTemplateError(
+            f"spec.template.spec.activeDeadlineSeconds: {pod_spec['activeDeadlineSeconds']!r} would end the server by "
+            "then, without a drain; leave it out"
+        )
+
+
 def _check_restarts(pod_spec: dict[str, Any], container: dict[str, Any]) -> None:
     where = {"restartPolicy": pod_spec, f"containers[name={container.get('name')}].restartPolicy": container}
     for field, part in where.items():
@@ -84,20 +108,37 @@ def _own_wait(container: dict[str, Any]) -> int:
     hook = (container.get("lifecycle") or {}).get("preStop")
     if not hook:
         return 0
+    where = f"spec.template.spec.containers[name={container.get('name')}].lifecycle.preStop"
+    try:
+        waits = _sleeps(hook)
+    except (TypeError, AttributeError, ValueError, ArithmeticError):
+        raise BadTemplateError(f"{where}: {hook!r} can't be read as a hook") from None
+    if waits is None:
+        raise BadTemplateError(
+            f"{where}: the operator holds container {container.get('name')!r} there while it drains; this hook "
+            f"({', '.join(hook)}) would run against a server that is being suspended, and be cut when the drain ends: "
+            "do it in a sidecar's preStop, or in the server's own shutdown. A hook that only sleeps is fine"
+        )
+    if not 0 <= waits <= MOST_SECONDS:
+        raise BadTemplateError(f"{where}: a hook may sleep for 0 to {MOST_SECONDS} s, not for {waits}")
+    return waits
+
+
+def _sleeps(hook: dict[str, Any]) -> int | None:
+    """For how many seconds a hook sleeps, if it does nothing else."""
     native, command = hook.get("sleep") or {}, (hook.get("exec") or {}).get("command") or []
     if "seconds" in native:
         return int(native["seconds"])
     words = " ".join(command)
     match = SHELL.fullmatch(words) if len(command) == SHELL_WORDS else SLEEP.fullmatch(words)
-    if match:
-        return math.ceil(float(match["count"]) * UNITS[match["unit"]])
-    name = container.get("name")
-    raise BadTemplateError(
-        f"spec.template.spec.containers[name={name}].lifecycle.preStop: the operator holds container {name!r} there "
-        f"while it drains; this hook ({', '.join(hook)}) would run against a server that is being suspended, and be "
-        "cut when the drain ends: do it in a sidecar's preStop, or in the server's own shutdown. A hook that only "
-        "sleeps is fine"
-    )
+    return math.ceil(float(match["count"]) * UNITS[match["unit"]]) if match else None
+
+
+def pod_labels(server: AppServer) -> dict[str, str]:
+    """What the operator finds a server's pod by, and its group's Services and budget."""
+    group = server.metadata.labels.get(names.SERVER_GROUP)
+    in_group = {} if group is None else {names.SERVER_GROUP: group}
+    return {names.MANAGED: "true", names.SERVER: server.metadata.name, **in_group}
 
 
 def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, Any]:
@@ -122,6 +163,8 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     template = msgspec.json.decode(msgspec.json.encode(server.spec.template), type=dict[str, Any])
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     container = admin_container(spec, server.spec.admin.port)
+    _check_fields(template)
+    _check_end(spec)
     _check_restarts(spec, container)
     _check_keys(metadata)
     lifecycle = container["lifecycle"] = container.get("lifecycle") or {}
@@ -135,7 +178,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     own = server.metadata
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
-    labels = {**own.labels, **(metadata.get("labels") or {}), names.MANAGED: "true", names.SERVER: own.name}
+    labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server)}
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),

@@ -22,7 +22,7 @@ from quiesce.decide.observation import (
     Observation,
     Refusal,
 )
-from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
+from quiesce.decide.podspec import BadTemplateError, build_pod, pod_labels, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
@@ -33,6 +33,7 @@ from quiesce.model.plan import (
     ConsumeAnnotation,
     CreatePod,
     DeletePod,
+    LabelPod,
     Note,
     RemoveFinalizer,
     ResumeServer,
@@ -63,6 +64,8 @@ def decide(o: Observation) -> ServerPlan:
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
         plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
+        if lost := _lost_labels(o):
+            plan = _beside(o, plan, LabelPod(lost))
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
@@ -71,6 +74,14 @@ def decide(o: Observation) -> ServerPlan:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _lost_labels(o: Observation) -> dict[str, str]:
+    """Without them the watch says no more of the pod, and its group's Services and budget pass it by."""
+    own, pod = o.server.metadata, o.pod
+    if pod is None or o.leaving or pod.metadata.owner is None or pod.metadata.owner.uid != own.uid:
+        return {}
+    return dict(pod_labels(o.server).items() - pod.metadata.labels.items())
 
 
 def _after_its_group(o: Observation, plan: ServerPlan) -> ServerPlan:

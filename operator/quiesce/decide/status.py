@@ -107,12 +107,11 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}{held}"
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
-    stalls = _some(tuple(f"{name}: {message}" for name, message in plan.stalled), "; ")
     facts = (
         ("Ready", plan.ready >= replicas, "AllServe" if plan.ready >= replicas else "SomeDoNotServe", progress),
         ("Progressing", bool(plan.waits_for), _phase(o, plan), progress),
         ("Suspended", all_suspended, suspended if plan.suspended else "NotSuspended", ""),
-        ("Stalled", bool(plan.stalled), "ServersNeedHelp" if plan.stalled else "NotStalled", stalls),
+        ("Stalled", bool(plan.stalled), "ServersNeedHelp" if plan.stalled else "NotStalled", _stalls(plan)),
         _requests_fact(plan.notes),
     )
     return ServerGroupStatus(
@@ -146,6 +145,9 @@ def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     before = o.group.status.conditions
     notes = [note for note in plan.notes if _is_new(note, before)]
+    told = next((c for c in before if c.type == "Stalled"), None)
+    if plan.stalled and (told is None or told.status != "True"):
+        notes.append(Note("ServersNeedHelp", _stalls(plan)))
     phase = _phase(o, plan)
     if phase != _told_phase(o):
         notes.append(Note(phase, f"{plan.updated} of {o.group.spec.replicas} up to date", warning=False))
@@ -162,6 +164,10 @@ def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
     }
     said |= dict.fromkeys(o.going, "the one before it is being deleted")
     return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
+
+
+def _stalls(plan: GroupPlan) -> str:
+    return _some(tuple(f"{name}: {message}" for name, message in plan.stalled), "; ")
 
 
 def _some(things: tuple[str, ...], separator: str) -> str:

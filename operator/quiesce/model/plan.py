@@ -45,6 +45,12 @@ class SetGate(Act, frozen=True):
     served_container: str = ""
 
 
+class LabelPod(Act, frozen=True):
+    """Put labels back that somebody has taken off, or changed."""
+
+    labels: dict[str, str]
+
+
 class Shed(Act, frozen=True):
     """Every answer of the server closes its connection from now on."""
 
