@@ -67,7 +67,7 @@ def test_servers_that_a_group_leaves_behind_serve_on_and_are_taken_up_by_the_nex
 
 def test_a_group_that_is_made_anew_waits_for_the_servers_of_the_one_before(shop: Estate) -> None:
     """What `kubectl replace --force` does."""
-    before = server_uids(shop)
+    before = shop.uids()
     with shop.request("shop-1", REQUEST_MILLISECONDS) as request:
         shop.kubectl("delete", "sg", "shop", "--cascade=background")
         shop.group("shop", replicas=2, **SERVERS)
@@ -75,7 +75,7 @@ def test_a_group_that_is_made_anew_waits_for_the_servers_of_the_one_before(shop:
         assert shop.condition("sg", "shop", "Stalled")["status"] == "False"
         assert request.result(20) == SERVES
     shop.wait_ready("shop", 2)
-    assert not server_uids(shop).items() & before.items()
+    assert not shop.uids().items() & before.items()
 
 
 def test_the_servers_of_deleted_groups_are_drained_and_gone(shop: Estate) -> None:
