@@ -30,6 +30,7 @@ from quiesce.model.plan import (
     ConsumeAnnotation,
     CreatePod,
     DeletePod,
+    LabelPod,
     RemoveFinalizer,
     ResumeServer,
     SetGate,
@@ -975,3 +976,24 @@ def test_of_two_containers_with_the_port_the_first_is_the_server() -> None:
     found = look(server(), at).container
     assert found
     assert found.container_id == CONTAINER
+
+
+BARE = replace(pod(), metadata=replace(pod().metadata, labels={names.MANAGED: "true"}))
+LABELS = LabelPod({names.SERVER: "shop-0"})
+
+
+@pytest.mark.parametrize(
+    ("one", "notes", "act"),
+    [
+        pytest.param(server(), Notes(), LABELS, id="put back"),
+        pytest.param(server(), Notes(acted=LABELS, acted_at=NOW), None, id="not at once again, if it changes nothing"),
+        pytest.param(
+            server(annotations={names.SUSPEND: "true"}),
+            Notes(),
+            SetGate(open=False, reason="Server", served_container=CONTAINER),
+            id="after what is more urgent",
+        ),
+    ],
+)
+def test_labels_that_somebody_has_taken_off(one: AppServer, notes: Notes, act: Act | None) -> None:
+    assert decide(look(one, BARE, notes=notes)).act == act

@@ -80,6 +80,19 @@ async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dic
     assert found.deletion_timestamp or found.labels == {"app": "shop", names.MANAGED: "true", names.SERVER: "shop-0"}
 
 
+async def test_labels_that_nobody_can_put_back_are_tried_again_now_and_then_and_told() -> None:
+    """A webhook takes them off, or the API server refuses them."""
+    bare = replace(pod(), metadata=replace(pod().metadata, labels={}))
+    cluster = FakeCluster(server(), bare)
+    cluster.refuse = refusing("label_pod", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, server(), bare)
+    for _ in range(20):
+        await loop.turn()
+    assert cluster.count("label_pod") == 1
+    assert cluster.notes.count("LabelPodRefused") == 1
+    assert loop.said().status.state == "Running"
+
+
 async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers_is_its_own() -> None:
     """Or it would be stopped with it, by nobody who knows of it."""
     of = group(desired_state="Stopped")

@@ -64,8 +64,8 @@ def decide(o: Observation) -> ServerPlan:
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
         plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
-        if lost := _lost_labels(o):
-            plan = _beside(o, plan, LabelPod(lost))
+        if plan.act is None and (lost := _lost_labels(o)):
+            plan = _awake(_paced(o, replace(plan, act=LabelPod(lost))), plan.wake)
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
