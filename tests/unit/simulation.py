@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from quiesce.decide.budget import max_unavailable
-from quiesce.decide.group import GroupObservation, decide_group
-from quiesce.decide.members import Member
+from quiesce.decide.group import GroupObservation, decide_group, is_pending
+from quiesce.decide.members import UNREADY_SECONDS, Member
 from quiesce.decide.observation import Notes, Observation, Refusal
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
@@ -43,7 +43,8 @@ from tests.unit.build import NOW, group, template
 BOOT_SECONDS = 3.0
 REFUSED = "refused:1"  # an image that no API server would take
 NEVER_READY = "never-ready:1"  # one whose readiness probe fails
-AT_REST_SECONDS = 12.0  # of nothing to do, with nothing under way: longer than any timeout here
+# Of nothing to do, with nothing under way: longer than any timeout here, and than one waits for a server to get ready.
+AT_REST_SECONDS = UNREADY_SECONDS + 3
 replace = msgspec.structs.replace
 Own = TypeVar("Own", AppServer, ServerGroup)
 
@@ -85,6 +86,7 @@ class RunningPod:
     created_at: Seconds
     grace: int
     gate: bool = False
+    gate_since: Seconds = 0
     ready: bool = False
     ready_since: Seconds = 0  # or not ready
     deleted_at: Seconds | None = None
@@ -103,6 +105,7 @@ class RunningPod:
         state = ContainerState(running=Running(moment(process.started_at))) if process else ContainerState(Waiting())
         since = moment(float(int(self.ready_since)))
         ready = Condition("Ready", str(self.ready), last_transition_time=since)
+        gate = Condition(names.GATE, str(self.gate), last_transition_time=moment(float(int(self.gate_since))))
         return Pod(
             metadata=Metadata(
                 name=self.name,
@@ -118,7 +121,7 @@ class RunningPod:
             spec=PodSpec((Container("wildfly", (ContainerPort(9990, self.port),)),)),
             status=PodStatus(
                 phase="Running",
-                conditions=(ready, Condition(names.GATE, str(self.gate))),
+                conditions=(ready, gate),
                 container_statuses=(ContainerStatus("wildfly", process.container_id if process else "", state=state),),
             ),
         )
@@ -135,6 +138,7 @@ class Simulation:
     broken_admin: bool = False
     log: list[str] = field(default_factory=list)
     writes: int = 0
+    taken_up: int = 0  # the generation of the group that its servers have been brought up to
     cut: set[str] = field(default_factory=set)  # containers that ended with active requests
     _group_written_at: Seconds = 0
     _numbers: Any = field(default_factory=itertools.count)
@@ -183,6 +187,8 @@ class Simulation:
         o = GroupObservation(self.now, self.group, self._members())
         decision = decide_group(o)
         after = group_status(o, decision)
+        if not is_pending(o, decision):
+            self.taken_up = self.group.metadata.generation
         due = group_due(self.group.status, after, self._group_written_at)
         is_told = not decision.acts or decision.restart_requested_at is not None
         if is_told and due is not None and due <= self.now:
@@ -476,7 +482,14 @@ class Simulation:
     def _observe(self, server: AppServer) -> Observation:
         name = server.metadata.name
         pod = self.pods.get(name)
-        o = Observation(self.now, server, self.group, pod.seen() if pod else None, notes=self.notes.get(name, Notes()))
+        o = Observation(
+            self.now,
+            server,
+            self.group,
+            pod.seen() if pod else None,
+            group_is_ahead=self.taken_up != self.group.metadata.generation,
+            notes=self.notes.get(name, Notes()),
+        )
         if pod is None:
             return o.measured()
         routes = ("shop",) if pod.uid in self.endpoints else ()
@@ -520,7 +533,7 @@ class Simulation:
             case _ if pod is None:
                 self._break(f"{act} without a pod")
             case plan.SetGate(is_open, _, served):
-                pod.gate = is_open
+                pod.gate, pod.gate_since = is_open, self.now
                 if served:
                     pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: served}
             case plan.DeletePod(grace):

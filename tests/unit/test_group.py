@@ -53,7 +53,7 @@ def booting(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
 
 
 def suspended(of: ServerGroup, ordinal: int, **changes: Any) -> Member:
-    at = pod(f"shop-{ordinal}", of=changes.get("template"), gate=False, ready=False)
+    at = pod(f"shop-{ordinal}", of=changes.get("template"), gate=False, unready_for=3600)
     asked = {names.SUSPEND: "true"}
     return member(ordinal, of, at, annotations=asked, status=status("Suspended", drain(drained=True)), **changes)
 

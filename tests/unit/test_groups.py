@@ -16,7 +16,7 @@ from quiesce.model.objects import Metadata, OwnerReference, Service
 from quiesce.model.plan import ApplyServer
 from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
-from tests.unit.build import NOW, group, look_at_group, member, pod, server, template
+from tests.unit.build import NOW, group, look_at_group, member, pod, server, status, template
 from tests.unit.fake import FakeCluster, refusing
 
 KEY = ("shop", "shop")
@@ -207,6 +207,35 @@ async def test_a_service_of_somebody_else_is_not_taken_over() -> None:
     assert await cluster.service("shop", "shop-headless")  # what can be made is
     assert ("shop", "shop-0") in loop.world.servers
     assert loop.stalled() == "Service shop: exists and is not this group's: delete it, or rename the group"
+
+
+@pytest.mark.parametrize("trouble", ["", "a restart", "a Service that is not its own"])
+async def test_a_generation_is_observed_when_the_servers_have_been_brought_up_to_it(trouble: str) -> None:
+    """A server that is to come up waits for it: it would come up with what it was to be before."""
+    users = GroupService(ports=({"port": 80},)) if "Service" in trouble else None
+    before = group(1, desired_state="Stopped", service=users)
+    theirs = Service(Metadata("shop", "shop", uid="theirs"), {"type": "ClusterIP"})
+    stopped = member(0, before, None, status=status("Stopped")).server
+    loop = Loop(FakeCluster(before, stopped, theirs), before, stopped)
+    for _ in range(3):
+        await loop.turn()
+    asked = {names.RESTART: "true"} if trouble == "a restart" else {}
+    changed = group(1, template=template("wildfly:2"), service=users, annotations=asked)
+    metadata = replace(changed.metadata, generation=2)
+    changed = replace(changed, metadata=metadata, status=loop.world.groups[KEY].status)
+    loop.cluster.put(changed)
+    loop.see(loop.cluster.latest(changed))
+    seen = []
+
+    def look(request: str, _: str) -> None:
+        if request == "apply_server":
+            seen.append((loop.world.taken_up.get(KEY), loop.world.groups[KEY].status.observed_generation))
+
+    loop.cluster.refuse = look
+    for _ in range(4):
+        await loop.turn()
+    assert set(seen) == {(1, 1)}
+    assert (loop.world.taken_up[KEY], loop.world.groups[KEY].status.observed_generation) == (2, 2)
 
 
 async def test_a_service_that_lost_its_labels_gets_them_back() -> None:

@@ -333,15 +333,18 @@ def test_a_suspension_in_another_place_resumes_nobody() -> None:
     assert "ResumeServer" not in simulation.acts()[len(before) :], simulation.story()
 
 
+@pytest.mark.parametrize("rounds", [8, 130])  # of half a second
 @pytest.mark.parametrize("others", [(), ("shop-0",)])
-def test_a_suspension_taken_back_after_a_new_template_leaves_the_roll_to_the_budget(others: tuple[str, ...]) -> None:
+def test_a_suspension_taken_back_after_a_new_template_leaves_the_roll_to_the_budget(
+    others: tuple[str, ...], rounds: int
+) -> None:
     """Servers that were to be suspended got the template at once; they serve as long as it is not their turn."""
     simulation = Simulation.of()
     suspended = [name for name in simulation.servers if name not in others]
     for name in suspended:
         simulation.traffic(name, 1)
         simulation.annotate_server(name, names.SUSPEND, "60")
-    for _ in range(8):
+    for _ in range(rounds):
         one_round(simulation)
     simulation.change_template("wildfly:2")
     one_round(simulation)
@@ -350,6 +353,23 @@ def test_a_suspension_taken_back_after_a_new_template_leaves_the_roll_to_the_bud
     for _ in range(8):
         one_round(simulation)
     assert sum(pod.gate and pod.ready for pod in simulation.pods.values()) >= 2, simulation.story()
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+    assert {pod.image for pod in simulation.pods.values()} == {"wildfly:2"}, simulation.story()
+
+
+def test_servers_that_were_suspended_for_long_do_not_get_a_template_that_nobody_has_come_to_run_with() -> None:
+    simulation = Simulation.of()
+    simulation.annotate_group(names.SUSPEND, "0")
+    for _ in range(130):
+        one_round(simulation)
+    simulation.change_template(REFUSED)
+    for _ in range(200):
+        one_round(simulation)
+    given = [server.spec.template for server in simulation.servers.values()]
+    assert (given.count(template(BASE)), given.count(template(REFUSED))) == (2, 1), simulation.story()
+    simulation.change_template("wildfly:2")
+    simulation.annotate_group(names.SUSPEND, None)
     simulation.settle()
     assert simulation.all_serve(), simulation.story()
     assert {pod.image for pod in simulation.pods.values()} == {"wildfly:2"}, simulation.story()

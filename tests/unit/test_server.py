@@ -986,7 +986,7 @@ LABELS = LabelPod({names.SERVER: "shop-0"})
     ("one", "notes", "act"),
     [
         pytest.param(server(), Notes(), LABELS, id="put back"),
-        pytest.param(server(), Notes(acted=LABELS, acted_at=NOW), None, id="not at once again, if it changes nothing"),
+        pytest.param(server(), Notes(labelled_at=NOW - 9), None, id="not at once again, if it changes nothing"),
         pytest.param(
             server(annotations={names.SUSPEND: "true"}),
             Notes(),

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from quiesce.admin.port import AdminError
+from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
@@ -91,6 +92,40 @@ async def test_labels_that_nobody_can_put_back_are_tried_again_now_and_then_and_
     assert cluster.count("label_pod") == 1
     assert cluster.notes.count("LabelPodRefused") == 1
     assert loop.said().status.state == "Running"
+
+
+async def test_labels_that_can_not_be_put_back_do_not_hurry_what_is_refused_as_well() -> None:
+    """One webhook refuses both: each keeps its own pace."""
+    bare = replace(pod(), metadata=replace(pod().metadata, labels={names.MANAGED: "true"}))
+    one = server(annotations={names.SUSPEND: "true"})
+    cluster = FakeCluster(one, bare)
+    loop = Loop(cluster, one, bare)
+
+    def refuse(request: str, name: str) -> None:
+        if request in ("label_pod", "set_gate"):
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"{request} {name} is refused")
+
+    cluster.refuse = refuse
+    for _ in range(1000):
+        await loop.turn()
+        loop.now += 0.01
+    assert 2 <= cluster.count("set_gate") <= 6
+    assert cluster.count("label_pod") <= 2
+    assert cluster.count("server_status") <= 6
+
+
+async def test_a_pod_that_leaves_without_its_labels_is_seen_to_end() -> None:
+    """No watch tells of its end."""
+    gone = replace(pod(leaving_for=5), metadata=replace(pod(leaving_for=5).metadata, labels={}))
+    one = server(deleted=True, status=status("Stopping"))
+    cluster = FakeCluster(one, gone)
+    loop = Loop(cluster, one, gone)
+    await loop.turn()
+    cluster.take("shop", "shop-0")
+    for _ in range(5):
+        await loop.turn()
+    assert KEY not in loop.world.pods
+    assert KEY not in loop.world.servers  # nothing held it any more
 
 
 async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers_is_its_own() -> None:

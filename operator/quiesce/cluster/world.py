@@ -35,6 +35,8 @@ class World:
         # Those that groups keep; of users' Services nothing is known here.
         self.services: dict[Key, Service] = {}
         self.budgets: dict[Key, Budget] = {}
+        # The generation of each group that its servers' specs have been brought up to.
+        self.taken_up: dict[Key, int] = {}
         self._pod_keys: dict[str, Key] = {}
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices: dict[Key, EndpointSlice] = {}
@@ -159,6 +161,7 @@ class World:
     def forget_group(self, key: Key, uid: str = "") -> None:
         if not uid or (key in self.groups and self.groups[key].metadata.uid == uid):
             self.groups.pop(key, None)
+            self.taken_up.pop(key, None)
 
     def forget_pod(self, key: Key, uid: str) -> None:
         pod = self.pods.get(key)

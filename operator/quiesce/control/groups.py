@@ -10,7 +10,7 @@ import msgspec
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import publish
-from quiesce.decide.group import TAKEN, GroupObservation, GroupPlan, decide_group, names_to_fill
+from quiesce.decide.group import TAKEN, GroupObservation, GroupPlan, decide_group, is_pending, names_to_fill, subject
 from quiesce.decide.kept import is_so, kind_of
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
@@ -64,6 +64,8 @@ class Groups:
                 return 0
             observation = self._observe(live)
             plan = decide_group(observation)
+        if not is_pending(observation, plan):
+            self._world.taken_up[namespace, name] = observation.group.metadata.generation
         if not plan.acts or plan.restart_requested_at is not None or observation.refused:
             # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
             observation, plan = await self._tell(observation, plan)
@@ -90,7 +92,7 @@ class Groups:
         except ClusterError as error:
             if not error.is_refusal:
                 raise
-            refused[_subject(act)] = error.message
+            refused[subject(act)] = error.message
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
         own = group.metadata
@@ -232,23 +234,6 @@ def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
 def is_member(server: AppServer, group: ServerGroup) -> bool:
     """Whether a server is a group's: not every one that has its label."""
     return _belongs(server, group) and ordinal_of(server.metadata.name, group.metadata.name) is not None
-
-
-def _subject(act: Act) -> str:
-    """What an act is about, as it is told when it is refused."""
-    match act:
-        case ApplyServer(manifest):
-            return str(manifest["metadata"]["name"])
-        case ApplyObject(manifest):
-            return f"{manifest['kind']} {manifest['metadata']['name']}"
-        case DeleteObject(kind, name):
-            return f"{kind} {name}"
-        case DeleteServer(name):
-            return name
-        case ConsumeAnnotation(annotation):
-            return annotation
-        case _:
-            return type(act).__name__
 
 
 def _belongs(thing: AppServer | Kept, group: ServerGroup) -> bool:

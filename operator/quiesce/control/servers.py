@@ -88,16 +88,15 @@ class Servers:
         if group and not is_member(server, group):
             group = None
         pod = self._world.pods.get(key)
-        if pod is None:
-            may_be_there = server.status.state not in (None, "Pending", "Stopped")  # and has only lost its labels
-        else:
-            may_be_there = pod.metadata.owner is None or pod.metadata.owner.uid != server.metadata.uid
-        if may_be_there:  # the watch does not show it, or may not show its end
+        if self._may_be_otherwise(server, pod):
             await self._look_at_pod(server)
             pod = self._world.pods.get(key)
         observation = Observation(
             now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
         )
+        if group and not group.metadata.deletion_timestamp:
+            ahead = self._world.taken_up.get(group.metadata.key) != group.metadata.generation
+            observation = replace(observation, group_is_ahead=ahead)
         if group and observation.template_has_changed:
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
             room = has_room(group, Member(server, pod), others, observation.now)
@@ -112,6 +111,13 @@ class Servers:
         return replace(
             observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
         ).measured()
+
+    def _may_be_otherwise(self, server: AppServer, pod: Pod | None) -> bool:
+        """Whether the watch may have missed something: it tells of pods that have the operator's label."""
+        if pod is None:
+            return server.status.state not in (None, "Pending", "Stopped")
+        owner = pod.metadata.owner
+        return owner is None or owner.uid != server.metadata.uid or names.MANAGED not in pod.metadata.labels
 
     async def _node(self, name: str) -> NodeSays | None:
         """What is known of a node, no older than a few seconds; None without the right to look."""

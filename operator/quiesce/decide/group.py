@@ -12,7 +12,7 @@ from quiesce.decide.requests import accepted_suspend, aim_of
 from quiesce.decide.target import is_serving, servers_wanted, target_hash, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Kept
-from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer, Note
+from quiesce.model.plan import Act, ApplyObject, ApplyServer, ConsumeAnnotation, DeleteObject, DeleteServer, Note
 from quiesce.model.resources import AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds, moment
 
@@ -249,3 +249,25 @@ def _stalled(member: Member) -> str:
 def _complaints(group: ServerGroup) -> tuple[Note, ...]:
     _, complaint = accepted_suspend(group.metadata, group.status.accepted_suspend)
     return (complaint,) if complaint else ()
+
+
+def is_pending(o: GroupObservation, plan: GroupPlan) -> bool:
+    """Whether something is left to do but what the API server did not take."""
+    return any(subject(act) not in dict(o.refused) for act in plan.acts)
+
+
+def subject(act: Act) -> str:
+    """What an act is about, as it is told when it is refused."""
+    match act:
+        case ApplyServer(manifest):
+            return str(manifest["metadata"]["name"])
+        case ApplyObject(manifest):
+            return f"{manifest['kind']} {manifest['metadata']['name']}"
+        case DeleteObject(kind, name):
+            return f"{kind} {name}"
+        case DeleteServer(name):
+            return name
+        case ConsumeAnnotation(annotation):
+            return annotation
+        case _:
+            return type(act).__name__

@@ -10,7 +10,7 @@ from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.resources import STAYS, AppServer, ServerGroup
 from quiesce.model.times import Seconds, seconds
 
 # A server whose pod is not ready for so long is out of service; for less it may be a probe that was slow.
@@ -57,9 +57,16 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return self.unready_for(now) >= UNREADY_SECONDS
 
     def unready_for(self, now: Seconds) -> Seconds:
+        """For how long it was let serve and has not; a suspension that keeps it from it is no time of its own."""
         ready = self.pod.condition("Ready") if self.pod else None
         since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
-        return 0 if since is None else now - since
+        if self.pod is None or since is None:
+            return 0
+        if not self.pod.holds(names.GATE):
+            drain = self.server.status.suspend
+            return 0 if drain and drain.scope in STAYS else now - since
+        gate = self.pod.condition(names.GATE)
+        return now - max(since, seconds(gate.last_transition_time if gate else None) or since)
 
     def is_leaving(self, group: ServerGroup) -> bool:
         """Whether a scale-down or a deletion has begun to take the server."""

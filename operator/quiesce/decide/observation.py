@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, ServerPlan, Shed
+from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, LabelPod, ServerPlan, Shed
 from quiesce.model.resources import STAYS, AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -26,7 +26,7 @@ REPEATED_SECONDS = 30
 SILENT_SECONDS = 5
 
 # Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
-ASIDE = (CheckTemplate, ConsumeAnnotation)
+ASIDE = (CheckTemplate, ConsumeAnnotation, LabelPod)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -81,6 +81,7 @@ class Notes(msgspec.Struct, frozen=True):
     acted_since: Seconds = 0  # when it was first done, if it had to be repeated
     refusal: Refusal | None = None
     aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
+    labelled_at: Seconds = 0  # when labels were put back that somebody had taken off the pod
     checked_template: str = ""  # the hash of the last template that the API server would take
     untold: Untold | None = None
 
@@ -98,9 +99,12 @@ class Notes(msgspec.Struct, frozen=True):
         if not isinstance(act, ASIDE):
             return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
         others = tuple(other for other in self.aside if type(other.act) is not type(act))
+        aside = (*others, refusal) if refusal else others
+        if isinstance(act, LabelPod):
+            return replace(self, aside=aside, labelled_at=now)
         if refusal:
-            return replace(self, aside=(*others, refusal))
-        return replace(self, aside=others, acted=act, acted_at=now, acted_since=since)
+            return replace(self, aside=aside)
+        return replace(self, aside=aside, acted=act, acted_at=now, acted_since=since)
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -113,6 +117,7 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     admin: Report | AdminFailure | None = None
+    group_is_ahead: bool = False  # whether its group has yet to bring the servers' specs up to its own
     has_room: bool = True  # whether a roll may take it out: enough others of its group serve
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()

@@ -52,6 +52,8 @@ replace = msgspec.structs.replace
 SUSPENDED_POLL_SECONDS = 10.0
 # A pod that ended before this is not made anew sooner.
 YOUNG_SECONDS = 10
+# Labels that somebody takes off are put back no sooner than so long after the last time.
+LABELS_SECONDS = 10
 # For a pod that nothing is gained by holding.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 
@@ -64,8 +66,7 @@ def decide(o: Observation) -> ServerPlan:
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
         plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
-        if plan.act is None and (lost := _lost_labels(o)):
-            plan = _awake(_paced(o, replace(plan, act=LabelPod(lost))), plan.wake)
+        plan = _labelled(o, plan)
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
@@ -76,23 +77,24 @@ def decide(o: Observation) -> ServerPlan:
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
 
 
-def _lost_labels(o: Observation) -> dict[str, str]:
-    """Without them the watch says no more of the pod, and its group's Services and budget pass it by."""
+def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
+    """Without its labels the watch says no more of a pod, and its group's Services and budget pass it by."""
     own, pod = o.server.metadata, o.pod
     if pod is None or o.leaving or pod.metadata.owner is None or pod.metadata.owner.uid != own.uid:
-        return {}
-    return dict(pod_labels(o.server).items() - pod.metadata.labels.items())
+        return plan
+    lost = dict(pod_labels(o.server).items() - pod.metadata.labels.items())
+    if not lost:
+        return plan
+    act, rests_for = LabelPod(lost), o.notes.labelled_at + LABELS_SECONDS - o.now
+    plan = plan if plan.stalled else _told(plan, o.notes.refused(act))
+    return _awake(plan, rests_for) if rests_for > 0 else _beside(o, plan, act)
 
 
 def _after_its_group(o: Observation, plan: ServerPlan) -> ServerPlan:
     """No server is started, or goes back to service, with the spec that its group is about to replace."""
-    group, act = o.group, plan.act
+    act = plan.act
     comes_up = isinstance(act, CreatePod | Unshed | ResumeServer) or (isinstance(act, SetGate) and act.open)
-    if not comes_up or group is None or group.metadata.deletion_timestamp:
-        return plan
-    # What the status has observed is what the servers' specs say, as far as they are to have it by now.
-    is_behind = group.status.observed_generation != group.metadata.generation
-    return replace(o.as_told(), wake=REPEAT_SECONDS) if is_behind else plan
+    return replace(o.as_told(), wake=REPEAT_SECONDS) if comes_up and o.group_is_ahead else plan
 
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
@@ -242,8 +244,8 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
     if o.notes.checked_template != wanted:
         return _check(o, aim, check)
     drain = _ours(o)
-    could_serve = o.pod is not None and (o.pod.holds(names.GATE) or (drain is not None and drain.scope in STAYS))
-    if aim.serve and not o.has_room and could_serve:
+    is_suspended = drain is not None and drain.scope in STAYS and isinstance(o.admin, Report)
+    if aim.serve and not o.has_room and o.pod and (o.pod.holds(names.GATE) or is_suspended):
         # The group has reckoned with it when it gave the template; since then others may have gone, or it was suspended
         # and is to serve again.
         waits = "its template has changed, and too few others of its group serve: waits for them"

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, GroupPlan
+from quiesce.decide.group import GroupObservation, GroupPlan, is_pending
 from quiesce.decide.observation import Observation, Untold
 from quiesce.decide.requests import accepted_suspend
 from quiesce.model import names
@@ -102,6 +102,8 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
+    # One that servers are still to be brought up to has not been observed for whoever waits for it.
+    generation = before.observed_generation if is_pending(o, plan) else group.metadata.generation
     waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     held = f"; maxUnavailable is used up by {_some(plan.held_by, ', ')} (suspended)" if plan.held_by else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}{held}"
@@ -115,7 +117,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
         _requests_fact(plan.notes),
     )
     return ServerGroupStatus(
-        observed_generation=group.metadata.generation,
+        observed_generation=generation,
         replicas=sum(m.pod is not None or m.server.spec.desired_state != "Stopped" for m in o.members),
         ready_replicas=plan.ready,
         updated_replicas=plan.updated,
@@ -123,7 +125,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
         selector=f"{names.SERVER_GROUP}={group.metadata.name}",
         accepted_suspend=accepted,
         restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
-        conditions=_conditions(facts, before.conditions, group.metadata.generation, o.now),
+        conditions=_conditions(facts, before.conditions, generation, o.now),
     )
 
 
