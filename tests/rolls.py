@@ -80,7 +80,7 @@ def restart_stateful_set(estate: Estate) -> None:
 
 
 def restart_server_group(estate: Estate) -> None:
-    """Until every pod is another one and serves."""
+    """Until every pod is another one and serves, and what a surge has made is gone."""
     before = {name: estate.pod_uid(name) for name in SERVERS}
     estate.annotate("sg/shop", restart="true")
 
@@ -90,6 +90,7 @@ def restart_server_group(estate: Estate) -> None:
     for name in reversed(SERVERS):
         wait(f"{name} is a new pod", lambda name=name: is_new(name), 120)  # type: ignore[misc]
         print(f"      {name} is replaced", flush=True)
+    wait("the roll is over", lambda: estate.condition("sg", "shop", "Progressing")["status"] == "False", 120)
     estate.wait_ready("shop")
 
 

@@ -42,11 +42,11 @@ def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Loa
     with Watcher(lambda: len(shop.endpoints())) as serving:
         shop.group("shop", version=1, max_unavailable=0, max_surge=1)
         wait("there is one more", lambda: shop.state("shop-3") == "Running", 60)
-        shop.wait_ready("shop", timeout=240)
+        wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 240)
+        shop.wait_ready("shop")
     finish(load)
     assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
     assert min(serving.seen) == 3
-    wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 60)
     shop.group("shop", version=1)
 
 
