@@ -238,6 +238,16 @@ async def test_a_generation_is_observed_when_the_servers_have_been_brought_up_to
     assert (loop.world.taken_up[KEY], loop.world.groups[KEY].status.observed_generation) == (2, 2)
 
 
+async def test_a_status_that_can_not_be_written_keeps_no_server_down() -> None:
+    cluster = FakeCluster(group(1))
+    cluster.refuse = refusing("group_status", 403)
+    loop = Loop(cluster, group(1))
+    assert await loop.turn() == 0
+    with pytest.raises(ClusterError):
+        await loop.turn()
+    assert loop.world.taken_up[KEY] == 1
+
+
 async def test_a_service_that_lost_its_labels_gets_them_back() -> None:
     shop = group(1, service=GroupService(ports=({"port": 80},)))
     owner = OwnerReference("ServerGroup", "shop", "uid-shop", controller=True)

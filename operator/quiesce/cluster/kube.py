@@ -167,7 +167,8 @@ class KubeCluster:
 
     async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod:
         # By way of the status, which the gate needs a right to: one to write whole pods would be for this alone.
-        own, patch = pod.metadata, {"metadata": {"uid": pod.metadata.uid, "labels": labels}}
+        own = pod.metadata
+        patch = {"metadata": {"uid": own.uid, "labels": labels}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:

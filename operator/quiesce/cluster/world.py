@@ -35,7 +35,8 @@ class World:
         # Those that groups keep; of users' Services nothing is known here.
         self.services: dict[Key, Service] = {}
         self.budgets: dict[Key, Budget] = {}
-        # The generation of each group that its servers' specs have been brought up to.
+        # The generation of each group that its servers' specs have been brought up to. A status says the same; but
+        # where it can't be written, no server is to stay down for that.
         self.taken_up: dict[Key, int] = {}
         self._pod_keys: dict[str, Key] = {}
         self._members: dict[Key, set[Key]] = defaultdict(set)

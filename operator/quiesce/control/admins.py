@@ -101,8 +101,7 @@ class Admins:
         """Credentials go to the address of this server's own pod and nowhere else."""
         own, admin = server.metadata, server.spec.admin
         live = await self._cluster.pod(own.namespace, own.name)
-        owner = live.metadata.owner if live else None
-        if live is None or owner is None or live.metadata.uid != pod.metadata.uid or owner.uid != own.uid:
+        if live is None or live.metadata.uid != pod.metadata.uid or not live.metadata.is_owned_by(own.uid):
             raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
         if not live.status.pod_ip or live.status.pod_ip != pod.status.pod_ip:
             raise AdminError("Unreachable", f"pod {own.name} has no address yet, or another than was seen before")

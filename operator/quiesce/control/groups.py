@@ -98,9 +98,7 @@ class Groups:
         own = group.metadata
         members = members_of(self._world, group)
         free = names_to_fill(group, members)
-        others = [
-            self._world.servers[own.namespace, name] for name in free if (own.namespace, name) in self._world.servers
-        ]
+        others = [other for name in free if (other := self._world.servers.get((own.namespace, name)))]
         going = frozenset(other.metadata.name for other in others if other.metadata.deletion_timestamp)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
@@ -202,8 +200,7 @@ class Groups:
         """An apply would take over what somebody else has made under this name."""
         find = self._cluster.service if manifest["kind"] == "Service" else self._cluster.budget
         there: Kept | None = await find(group.metadata.namespace, manifest["metadata"]["name"])
-        is_ours = there and _belongs(there, group) and (there.metadata.owner or names.MANAGED in there.metadata.labels)
-        if there and not is_ours:
+        if there and not (_belongs(there, group) and (there.metadata.owner or names.MANAGED in there.metadata.labels)):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, TAKEN)
         applied = await self._cluster.apply_object(manifest)
         self._world.see_kept(applied)

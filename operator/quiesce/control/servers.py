@@ -23,7 +23,7 @@ from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
 from quiesce.model.plan import Act, ServerPlan
-from quiesce.model.resources import AppServer
+from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 
@@ -85,18 +85,19 @@ class Servers:
     async def _observe(self, server: AppServer) -> Observation:
         key = server.metadata.key
         group = self._world.groups.get(group_of(server) or ("", ""))
-        if group and not is_member(server, group):
-            group = None
+        group = group if group and is_member(server, group) else None
         pod = self._world.pods.get(key)
-        if self._may_be_otherwise(server, pod):
+        if _may_be_otherwise(server, pod):
             await self._look_at_pod(server)
             pod = self._world.pods.get(key)
         observation = Observation(
-            now=self._clock(), server=server, group=group, pod=pod, notes=self._notes.get(key, Notes())
+            now=self._clock(),
+            server=server,
+            group=group,
+            pod=pod,
+            group_is_ahead=group is not None and self._is_ahead(group),
+            notes=self._notes.get(key, Notes()),
         )
-        if group and not group.metadata.deletion_timestamp:
-            ahead = self._world.taken_up.get(group.metadata.key) != group.metadata.generation
-            observation = replace(observation, group_is_ahead=ahead)
         if group and observation.template_has_changed:
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
             room = has_room(group, Member(server, pod), others, observation.now)
@@ -112,12 +113,9 @@ class Servers:
             observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
         ).measured()
 
-    def _may_be_otherwise(self, server: AppServer, pod: Pod | None) -> bool:
-        """Whether the watch may have missed something: it tells of pods that have the operator's label."""
-        if pod is None:
-            return server.status.state not in (None, "Pending", "Stopped")
-        owner = pod.metadata.owner
-        return owner is None or owner.uid != server.metadata.uid or names.MANAGED not in pod.metadata.labels
+    def _is_ahead(self, group: ServerGroup) -> bool:
+        taken_up = self._world.taken_up.get(group.metadata.key)
+        return taken_up != group.metadata.generation and not group.metadata.deletion_timestamp
 
     async def _node(self, name: str) -> NodeSays | None:
         """What is known of a node, no older than a few seconds; None without the right to look."""
@@ -293,3 +291,10 @@ class Servers:
         self._notes.pop((namespace, name), None)
         self._written.pop((namespace, name), None)
         await self._admins.forget(namespace, name)
+
+
+def _may_be_otherwise(server: AppServer, pod: Pod | None) -> bool:
+    """Whether the watch may have missed something: it tells of pods that have the operator's label."""
+    if pod is None:
+        return server.status.state not in (None, "Pending", "Stopped")
+    return not pod.metadata.is_owned_by(server.metadata.uid) or names.MANAGED not in pod.metadata.labels

@@ -49,7 +49,8 @@ class GroupPlan(msgspec.Struct, frozen=True):
 
 def decide_group(o: GroupObservation) -> GroupPlan:
     """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
-    group, leaving = o.group, surplus(o.group, o.members, servers_wanted(o.group, o.members))
+    group, count = o.group, servers_wanted(o.group, o.members)
+    leaving, free = surplus(group, o.members, count), vacancies(group, o.members, count)
     wanted = [m for m in o.members if m.name not in leaving]
     surge, updated = beyond(wanted, group.spec.replicas), target_hash(group)
     serving = {m.name for m in wanted if is_serving(m, group)}
@@ -60,7 +61,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         leaving=frozenset(leaving),
         waits_for=(
             *(m.name for m in o.members if m.name in leaving or not _settled(m, group, serving, updated)),
-            *names_to_fill(o.group, o.members),
+            *free,
         ),
         held_by=_held_by(o, wanted, serving, updated),
         stalled=(
@@ -78,7 +79,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         return plan  # the garbage collector deletes the servers; each drains
     acts = (
         *keep(group, o.kept),
-        *_create(o, len(wanted)),
+        *_create(o, free, len(wanted)),
         *_updates(o, wanted, serving, surge),
         *_scale_down(o, leaving),
     )
@@ -105,15 +106,12 @@ def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:
     return vacancies(group, members, servers_wanted(group, members))
 
 
-def _missing(o: GroupObservation) -> list[str]:
-    return [name for name in names_to_fill(o.group, o.members) if name not in o.taken | o.going]
-
-
-def _create(o: GroupObservation, there: int) -> list[Act]:
+def _create(o: GroupObservation, free: list[str], there: int) -> list[Act]:
     spec, replicas = target_spec(o.group), o.group.spec.replicas
+    missing = [name for name in free if name not in o.taken | o.going]
     return [
         ApplyServer(_manifest(o.group, name, spec, surge=number >= replicas))
-        for number, name in enumerate(_missing(o), start=there)
+        for number, name in enumerate(missing, start=there)
     ]
 
 

@@ -98,11 +98,10 @@ def owner_reference(group: ServerGroup) -> Manifest:
 
 def is_so(found: Kept, manifest: Manifest) -> bool:
     """The hash tells of a wish that changed, the comparison of an object that somebody else has changed."""
-    metadata, owner = manifest["metadata"], found.metadata.owner
+    metadata = manifest["metadata"]
     (group,) = metadata["ownerReferences"]
     return (
-        owner is not None
-        and owner.uid == group["uid"]
+        found.metadata.is_owned_by(group["uid"])
         and metadata["labels"].items() <= found.metadata.labels.items()
         and metadata["annotations"].items() <= found.metadata.annotations.items()
         and found.spec.get("selector") == manifest["spec"]["selector"]  # one label more selects other pods

@@ -67,10 +67,13 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
 def _check_fields(template: dict[str, Any]) -> None:
     """The API server never sees what is not read here: it would go nowhere, and roll servers all the same."""
     metadata = template.get("metadata") or {}
-    for where, part, known in (("template", template, PARTS), ("template.metadata", metadata, METADATA)):
-        unknown = next((key for key in part if key not in known and (part is template or key not in OF_PODS)), None)
+    for where, part, read, ignored in (
+        ("spec.template", template, PARTS, ()),
+        ("spec.template.metadata", metadata, METADATA, OF_PODS),
+    ):
+        unknown = next((key for key in part if key not in (*read, *ignored)), None)
         if unknown:
-            raise BadTemplateError(f"spec.{where}.{unknown}: only {' and '.join(known)} are looked at; leave it out")
+            raise BadTemplateError(f"{where}.{unknown}: only {' and '.join(read)} are looked at; leave it out")
 
 
 def _check_end(pod_spec: dict[str, Any]) -> None:

@@ -79,8 +79,8 @@ def decide(o: Observation) -> ServerPlan:
 
 def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
     """Without its labels the watch says no more of a pod, and its group's Services and budget pass it by."""
-    own, pod = o.server.metadata, o.pod
-    if pod is None or o.leaving or pod.metadata.owner is None or pod.metadata.owner.uid != own.uid:
+    pod = o.pod
+    if pod is None or o.leaving or not pod.metadata.is_owned_by(o.server.metadata.uid):
         return plan
     lost = dict(pod_labels(o.server).items() - pod.metadata.labels.items())
     if not lost:
@@ -144,9 +144,8 @@ def _one_shots(o: Observation) -> ServerPlan | None:
         container_id = o.container.container_id if o.container else ""
         drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
         aim = aim_of(o.server, o.group)
-        if drain.scope in STAYS and (
-            o.leaving or not aim.keep
-        ):  # what is cut short is the stop, not the suspend before
+        if drain.scope in STAYS and (o.leaving or not aim.keep):
+            # What is cut short is the stop, not the suspend before.
             drain = replace(drain, scope="Deletion" if aim.keep else aim.scope)
         return replace(asked, message="the drain is cut short", drain=replace(drain, forced=True))
     if names.RESTART in annotations:
@@ -169,7 +168,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
         return replace(o.as_told(), reason="Adopting", message="prepares the server", act=AddFinalizer())
     if pod is None:
         return _without_pod(o, aim)
-    if not pod.metadata.owner or pod.metadata.owner.uid != server.metadata.uid:
+    if not pod.metadata.is_owned_by(server.metadata.uid):
         return _removed(o) if aim.scope == "Removal" else _name_taken(o, pod)
     if o.leaving:
         leaving = _leave(o, aim)

@@ -147,8 +147,7 @@ def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     before = o.group.status.conditions
     notes = [note for note in plan.notes if _is_new(note, before)]
-    told = next((c for c in before if c.type == "Stalled"), None)
-    if plan.stalled and (told is None or told.status != "True"):
+    if plan.stalled and not any(c.type == "Stalled" and c.status == "True" for c in before):
         notes.append(Note("ServersNeedHelp", _stalls(plan)))
     phase = _phase(o, plan)
     if phase != _told_phase(o):

@@ -45,6 +45,10 @@ class Metadata(Narrow, frozen=True):
     def owner(self) -> OwnerReference | None:
         return next((owner for owner in self.owner_references if owner.controller), None)
 
+    def is_owned_by(self, uid: str) -> bool:
+        """Whether the object with this UID is its controller: one of the same name may be yesterday's."""
+        return self.owner is not None and self.owner.uid == uid
+
 
 class OwnMetadata(Metadata, frozen=True):
     """Of the operator's own kinds: of all others, who wrote what would be most of what is kept."""
