@@ -5,7 +5,9 @@ import pytest
 
 from quiesce.decide.members import Member, ordinal_of, surplus, vacancies
 from quiesce.model import names
-from tests.unit.build import group, member, pod
+from quiesce.model.objects import Condition
+from quiesce.model.times import moment
+from tests.unit.build import NOW, group, member, pod
 
 replace = msgspec.structs.replace
 SHOP = group(3)
@@ -88,3 +90,13 @@ def test_the_lowest_free_ordinals_are_filled(replicas: int, members: list[Member
 )
 def test_names_that_a_group_gives(name: str, ordinal: int | None) -> None:
     assert ordinal_of(name, "shop") == ordinal
+
+
+@pytest.mark.parametrize(("opened", "out"), [(NOW - 1, False), (NOW - 31, True)])
+def test_a_server_is_given_time_to_get_ready_from_when_it_is_let_serve(opened: float, out: bool) -> None:
+    """The kubelet's condition is as old as the suspension before."""
+    at = pod(unready_for=3600)
+    gate = Condition(names.GATE, "True", last_transition_time=moment(opened))
+    others = tuple(condition for condition in at.status.conditions if condition.type != names.GATE)
+    at = replace(at, status=replace(at.status, conditions=(*others, gate)))
+    assert member(0, SHOP, at).is_out(NOW) == out

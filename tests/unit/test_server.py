@@ -997,3 +997,20 @@ LABELS = LabelPod({names.SERVER: "shop-0"})
 )
 def test_labels_that_somebody_has_taken_off(one: AppServer, notes: Notes, act: Act | None) -> None:
     assert decide(look(one, BARE, notes=notes)).act == act
+
+
+@pytest.mark.parametrize(
+    ("admin", "room", "reason", "act"),
+    [
+        pytest.param(report("SUSPENDED"), False, "WaitsForBudget", ResumeServer(), id="it goes back to service"),
+        pytest.param(report("SUSPENDED"), True, "Stopping", DeletePod(), id="where others serve, it is replaced"),
+        pytest.param(UNAUTHORIZED, False, "Draining", None, id="and one that can't be asked to go back"),
+    ],
+)
+def test_one_whose_suspension_is_taken_back_is_replaced_within_the_budget(
+    admin: Any, room: bool, reason: str, act: Act | None
+) -> None:
+    suspended = status("Suspended", drain(suspending_since=NOW - 3, drained=True))
+    o = look(server(template=NEW, status=suspended), pod(gate=False), admin, notes=CHECKED)
+    plan = decide(replace(o, has_room=room))
+    assert (plan.reason, plan.act) == (reason, act)

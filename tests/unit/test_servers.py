@@ -14,12 +14,12 @@ from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
 from quiesce.model import names
 from quiesce.model.objects import Metadata, Node, Service
-from quiesce.model.resources import AppServer, AppServerStatus
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from tests.unit.build import NOW, drain, group, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import endpoints
 
-KEY = ("shop", "shop-0")
+KEY, KEY_OF_GROUP = ("shop", "shop-0"), ("shop", "shop")
 replace = msgspec.structs.replace
 
 
@@ -136,6 +136,26 @@ async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers
     loop.world.see_group(of)
     await loop.servers.reconcile("shop", "other")
     assert loop.world.servers["shop", "other"].status.state == "Running"
+
+
+@pytest.mark.parametrize(
+    ("of", "taken_up", "made"),
+    [
+        pytest.param(group(1), {}, 0, id="its group has yet to look"),
+        pytest.param(group(1), {KEY_OF_GROUP: 1}, 1, id="it has"),
+        pytest.param(group(1, deleted=True), {}, 1, id="it gives its servers nothing any more"),
+    ],
+)
+async def test_a_server_comes_up_when_its_group_has_brought_it_up_to_date(
+    of: ServerGroup, taken_up: dict[tuple[str, str], int], made: int
+) -> None:
+    first = server(of=of, status=AppServerStatus())
+    cluster = FakeCluster(of, first)
+    loop = Loop(cluster, first)
+    loop.world.see_group(of)
+    loop.world.taken_up.update(taken_up)
+    await loop.turn()
+    assert cluster.count("create_pod") == made
 
 
 @pytest.mark.parametrize("code", [400, 403, 422, 500])
