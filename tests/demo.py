@@ -64,15 +64,15 @@ def suspend_and_resume(estate: Estate) -> Result:
 
 
 def tell(plain: Roll, quiesce: Roll, cycle: Result) -> None:
-    rows: list[tuple[str, ...]] = [("", "requests", "failed", "kept-alive", "new conn.", "slow (5 s)", "roll")]
+    rows: list[tuple[str, ...]] = [
+        ("", "requests", "failed", "kept-alive", "new conn.", "slow (5 s)", "pausing", "roll")
+    ]
     for title, load, seconds in (
         ("StatefulSet, rolling restart", plain.load, plain.seconds),
         ("Quiesce, rolling restart", quiesce.load, quiesce.seconds),
         ("Quiesce, suspend and resume", cycle, None),
     ):
-        failures = [
-            f"{load.kinds[kind].failures} of {load.kinds[kind].requests}" for kind in ("kept-alive", "new", "slow")
-        ]
+        failures = [f"{kind.failures} of {kind.requests}" for kind in load.kinds.values()]
         took = f"{seconds:.1f} s" if seconds else ""
         rows.append((title, str(load.total), str(load.failed), *failures, took))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -227,10 +227,11 @@ class Estate:
         """A request under way."""
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(self.answer, pod, milliseconds)
-            wait("the request has reached the server", lambda: self._active(pod) > 0 or future.done(), 10)
+            wait("the request has reached the server", lambda: self.active(pod) > 0 or future.done(), 10)
             yield future
 
-    def _active(self, pod: str) -> int:
+    def active(self, pod: str) -> int:
+        """How many requests are under way on the server in a pod."""
         with Management(self.namespace, pod) as management:
             address = [{"subsystem": "request-controller"}]
             return int(management("read-attribute", address=address, name="active-requests"))

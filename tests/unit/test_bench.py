@@ -97,7 +97,7 @@ def figures() -> dict[str, Any]:
 def test_rolls_are_added_up_and_their_median_is_compared_with_the_plain_one() -> None:
     found = figures()["rolls"]
     plain, quiesce = found["plain"], found["quiesce"]
-    assert (plain["requests"], plain["failed_requests"]) == (900, 9)
+    assert (plain["requests"], plain["failed_requests"]) == (1200, 12)
     assert plain["clients"]["slow"] == {"requests": 300, "failed_requests": 3}
     assert (plain["median_roll_seconds"], plain["median_roll_ratio_to_plain"]) == (30, 1)
     assert (found["careful"]["median_roll_ratio_to_plain"], quiesce["median_roll_ratio_to_plain"]) == (2.5, 1.2)
@@ -105,14 +105,19 @@ def test_rolls_are_added_up_and_their_median_is_compared_with_the_plain_one() ->
 
 def test_the_tables_have_every_figure() -> None:
     lines = report.tables(figures()).splitlines()
-    assert "| StatefulSet, three times | 900 | **9** | 3 of 300 | 3 of 300 | 3 of 300 | 30.0 s | 1.00 |" in lines
-    assert "| Quiesce | 300 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 36.0 s | 1.20 |" in lines
-    assert "| Quiesce, `maxSurge: 1` | 300 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 33.0 s | 1.10 |" in lines
+    assert (
+        "| StatefulSet, three times | 1,200 | **12** | 3 of 300 | 3 of 300 | 3 of 300 | 3 of 300 | 30.0 s | 1.00 |"
+        in lines
+    )
+    assert "| Quiesce | 400 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 0 of 100 | 36.0 s | 1.20 |" in lines
+    assert (
+        "| Quiesce, `maxSurge: 1` | 400 | **0** | 0 of 100 | 0 of 100 | 0 of 100 | 0 of 100 | 33.0 s | 1.10 |" in lines
+    )
     assert "| requests in a quiet minute | 0 writes, 7 lists |" in lines
     assert any("0.75 s at the median of 3 (0.50 to 1.00 s)" in line for line in lines)
     assert any("8.0 idle, 9.3 under load (and dry runs: 0.0, 1.0)" in line for line in lines)
     rows = [line for line in lines if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {9, 3}, "every row has as many cells as its table's head"
+    assert {row.count("|") for row in rows} == {10, 3}, "every row has as many cells as its table's head"
 
 
 def test_what_was_not_counted_is_not_told() -> None:

@@ -35,11 +35,27 @@ def suspending(since: Seconds, value: str = "true", *, forced: bool = False) -> 
 
 
 def busy(
-    seconds_in: Seconds, value: str, admin: Report | AdminFailure, *, quiet_for: Seconds | None = None
+    seconds_in: Seconds,
+    value: str,
+    admin: Report | AdminFailure,
+    *,
+    quiet_for: Seconds | None = None,
+    answered_for: Seconds | None = 5,
+    shed_for: Seconds | None = 9,
 ) -> Observation:
-    """So long into Suspending, with so long a quiet behind it."""
-    notes = Notes(confirmed_at=NOW - 9, shed_at=NOW - 9, quiet_since=None if quiet_for is None else NOW - quiet_for)
+    """So long into Suspending, with so long a quiet behind it, and since the last answer that closed nothing."""
+    notes = Notes(
+        confirmed_at=NOW - 9,
+        shed_at=_ago(shed_for),
+        shed_refused="" if shed_for else "403",
+        answered_at=_ago(answered_for),
+        quiet_since=_ago(quiet_for),
+    )
     return look(suspending(NOW - seconds_in, value), WITHDRAWN, admin, notes=notes)
+
+
+def _ago(duration: Seconds | None) -> Seconds | None:
+    return None if duration is None else NOW - duration
 
 
 def shed(active: int | None = 3) -> Report:
@@ -123,6 +139,36 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
         pytest.param(busy(9, "60", shed(0), quiet_for=0.5), SuspendServer(), id="0.5 s of quiet are"),
         pytest.param(busy(0.4, "60", shed(0), quiet_for=9), None, id="quiet counts within Suspending only"),
         pytest.param(busy(9, "60", shed(1), quiet_for=9), None, id="a new request ends the quiet"),
+        pytest.param(
+            busy(9, "60", shed(0), quiet_for=1.9, answered_for=1.9),
+            None,
+            id="what was under way at the shed has left its connections open: its clients get the margin",
+        ),
+        pytest.param(
+            busy(9, "60", shed(0), quiet_for=2, answered_for=2), SuspendServer(), id="and after it, it is suspended"
+        ),
+        pytest.param(
+            busy(9, "60", shed(0), quiet_for=0.6, answered_for=2.1), SuspendServer(), id="later answers need no margin"
+        ),
+        pytest.param(
+            busy(30, "60", shed(0), quiet_for=1.9, answered_for=1.9),
+            None,
+            id="half of the timeout cuts no margin short",
+        ),
+        pytest.param(
+            busy(60, "60", shed(0), quiet_for=1.9, answered_for=1.9), SuspendServer(), id="but the whole timeout does"
+        ),
+        pytest.param(
+            busy(30, "60", shed(1), answered_for=None), SuspendServer(), id="nor does it wait for what is longer"
+        ),
+        pytest.param(
+            busy(9, "60", report(), quiet_for=1.9, shed_for=None),
+            None,
+            id="where no answer closes a connection, quiet is as long as the margin",
+        ),
+        pytest.param(
+            busy(9, "60", report(), quiet_for=2, shed_for=None), SuspendServer(), id="and then it is suspended"
+        ),
         pytest.param(busy(9, "60", shed(None)), None, id="a server that does not count is never quiet"),
         pytest.param(busy(9, "60", report("SUSPENDING", active=1)), None, id="a suspended server is not asked again"),
     ],
@@ -141,6 +187,19 @@ def stopped(seconds_in: Seconds, *, forced: bool = False) -> Any:
     since = NOW - seconds_in
     under_way = drain("Stop", since=since - 5, suspending_since=since, forced=forced)
     return server(desired_state="Stopped", status=status("Suspending", under_way))
+
+
+def test_the_end_of_what_was_under_way_at_the_shed_is_looked_for_and_kept() -> None:
+    first = look(pre_suspend(), WITHDRAWN, shed(3), notes=Notes(confirmed_at=NOW - 1))
+    assert decide(first).wake == pytest.approx(0.25)
+    assert first.notes.answered_at is None
+    later = look(pre_suspend(), WITHDRAWN, shed(0), notes=replace(first.notes, shed_at=NOW - 1))
+    assert decide(later).wake == pytest.approx(1)
+    assert later.notes.answered_at == NOW
+    last = look(pre_suspend(), WITHDRAWN, shed(1), notes=later.notes, now=NOW + 0.5)
+    assert last.notes.answered_at == NOW
+    unshed = look(pre_suspend(), WITHDRAWN, report(active=0), notes=later.notes)
+    assert unshed.notes.answered_at is None
 
 
 @pytest.mark.parametrize(
@@ -353,7 +412,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
                 leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
                 pod(leaving_for=LEAVING),
                 shed(0),
-                notes=Notes(quiet_since=NOW - 1, shed_at=NOW - 9),
+                notes=Notes(quiet_since=NOW - 9, shed_at=NOW - 9, answered_at=NOW - 9),
             ),
             "Suspending",
             SuspendServer(),

@@ -1,8 +1,8 @@
 """The order of a drain: withdraw, confirm, shed, margin, soft, hard.
 
 A server that is suspended while clients can still reach it answers them with 503, and connections outlive the
-withdrawal from the endpoints. So it goes on serving, each answer closing its connection, until nothing is active;
-only then is it suspended.
+withdrawal from the endpoints. So it goes on serving, each answer closing its connection, until nothing is active and
+clients whose last answer closed nothing had time to come back; only then is it suspended.
 """
 
 import math
@@ -21,6 +21,7 @@ UNCONFIRMED_SECONDS = 30  # a withdrawal that no EndpointSlice shows by then is 
 QUIET_SECONDS = 0.5
 SOFT_LIMIT_SECONDS = 60
 POLL_SECONDS = 0.1
+MARGIN_POLL_SECONDS = 0.25
 # The start of the timeout's clock is written when it has run for so long: of an idle server's drain, that is the rest.
 # A process that goes on without it starts the clock again, which a short timeout would notice.
 BRIEF_SECONDS = 1.5
@@ -81,7 +82,9 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
         return replace(pre_suspend, act=Shed())
     margin_ends = max(o.notes.confirmed_at, o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
     if o.now < margin_ends:
-        return replace(pre_suspend, wake=margin_ends - o.now)
+        # The end of what was under way at the shed starts a margin of its own: it is looked for from now on.
+        polls = o.notes.shed_at is not None and o.notes.answered_at is None
+        return replace(pre_suspend, wake=min(margin_ends - o.now, MARGIN_POLL_SECONDS if polls else math.inf))
     return _start_clock(o, drain, aim)
 
 
@@ -120,14 +123,10 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         if stops and o.now >= deadline and (o.notes.refusal or o.in_vain_for(SuspendServer()) >= NO_EFFECT_SECONDS):
             return "TimedOut"
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
-        # From here on it is looked at often enough to tell.
-        quiet = o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= QUIET_SECONDS
         in_time = o.now < deadline and not drain.forced and o.was_reached
         if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
             return replace(waiting, act=Shed())
-        # One that was shed late, because its admin endpoint was away, gives its clients the margin now.
-        warned = o.now >= (o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
-        if (warned and (quiet or o.now >= soft_ends)) or not in_time:
+        if (_is_warned(o) and (_is_quiet(o, began) or o.now >= soft_ends)) or not in_time:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:
@@ -141,6 +140,25 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         message=f"active requests did not end within {aim.timeout} s; the server refuses new ones and waits on",
         wake=SLOW_POLL_SECONDS,
     )
+
+
+def _is_warned(o: Observation) -> bool:
+    """Whether clients had the margin to come back on connections that their last answer left open.
+
+    Those are the connections of requests that were under way at the shed. A server that was shed late, because its
+    admin endpoint was away, gives the margin after that.
+    """
+    last = max(o.notes.shed_at or 0, o.notes.answered_at or 0)
+    return o.now >= last + o.server.spec.pre_suspend_seconds
+
+
+def _is_quiet(o: Observation, began: Seconds) -> bool:
+    """Whether nothing has been active since the looks are frequent enough to see it.
+
+    Where answers don't close connections, a pause between two requests is no end: it has to be as long as the margin.
+    """
+    needed = QUIET_SECONDS if o.notes.shed_at is not None else max(QUIET_SECONDS, o.server.spec.pre_suspend_seconds)
+    return o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= needed
 
 
 def _can_shed(o: Observation) -> bool:
