@@ -11,7 +11,7 @@ import msgspec
 
 from quiesce.control.operator import Operator
 from quiesce.model import names
-from quiesce.model.objects import Budget, EndpointSlice, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Event, Pod, Service
 from quiesce.model.resources import AppServer, ServerGroup
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.client_timeout = 310
     for plural in ("pods", "services", "poddisruptionbudgets"):
         chosen.watching.label_selectors[plural] = f"{names.MANAGED}=true"
+    # Nothing in a pod says that the kubelet is ending a container of it to start it again.
+    chosen.watching.field_selectors["events"] = "involvedObject.kind=Pod,reason=Killing"
     chosen.networking.error_backoffs = (1, 2, 5)
     chosen.queueing.batch_window = 0.02  # our own queue coalesces; a drain is paid for each wait here
     return chosen
@@ -49,6 +51,7 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     _watch(triggers, operator, (*own, "servergroups"), ServerGroup, operator.see_group)
     _watch(triggers, operator, ("", "v1", "pods"), Pod, operator.see_pod)
     _watch(triggers, operator, ("discovery.k8s.io", "v1", "endpointslices"), EndpointSlice, operator.see_slice)
+    _watch(triggers, operator, ("", "v1", "events"), Event, operator.see_event)
     _watch(triggers, operator, ("", "v1", "services"), Service, operator.see_kept)
     _watch(triggers, operator, ("policy", "v1", "poddisruptionbudgets"), Budget, operator.see_kept)
     return triggers

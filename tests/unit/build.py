@@ -143,7 +143,7 @@ def pod(
             },
             owner_references=(OwnerReference("AppServer", name, owner_uid or f"uid-{name}", controller=True),),
         ),
-        spec=PodSpec((Container("wildfly", (ContainerPort(9990, "management"),)),)),
+        spec=PodSpec((Container("wildfly", (ContainerPort(9990, "management"),)),), GRACE),
         status=PodStatus(
             phase=phase,
             pod_ip=ip,
@@ -192,6 +192,7 @@ def look(
     now: Seconds = NOW,
     group: ServerGroup | None = None,
     unconfirmable: tuple[str, ...] = (),
+    killed_at: Seconds | None = None,
 ) -> Observation:
     """One look, measured; by default at a server that serves. Notes are those of the pod's container."""
     seen = pod() if isinstance(at, str) else at
@@ -204,6 +205,7 @@ def look(
         routes=routes if routes is not None else ("shop",) if ready else (),
         unconfirmable=unconfirmable,
         admin=report() if isinstance(admin, str) else admin,
+        killed_at=killed_at,
         notes=notes or Notes(),
     )
     container = observation.container

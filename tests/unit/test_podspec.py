@@ -44,6 +44,31 @@ def test_the_templates_own_grace_period_follows_the_hold() -> None:
     ] == (77 + 5)
 
 
+@pytest.mark.parametrize(
+    ("grace", "own", "bound"),
+    [
+        pytest.param(None, None, 30, id="Kubernetes' default"),
+        pytest.param(5, None, 5, id="the template's own"),
+        pytest.param(0, None, 1, id="a probe takes no 0"),
+        pytest.param(5, 9, 9, id="the probe's own is kept"),
+    ],
+)
+def test_a_failed_probe_does_not_wait_for_what_a_deletion_waits_for(
+    grace: int | None, own: int | None, bound: int
+) -> None:
+    probe = {"httpGet": {"path": "/", "port": 80}, **({} if own is None else {"terminationGracePeriodSeconds": own})}
+    probes = {"livenessProbe": probe, "startupProbe": probe, "readinessProbe": {"httpGet": {"path": "/", "port": 80}}}
+    users = template() if grace is None else template(terminationGracePeriodSeconds=grace)
+    users["spec"]["containers"][0] |= probes
+    users["spec"]["containers"].append({"name": "log", **probes})
+    users["spec"]["initContainers"] = [{"name": "proxy", "restartPolicy": "Always", **probes}, {"name": "copy"}]
+    spec = build_pod(server(template=users))["spec"]
+    for one in (*spec["containers"], spec["initContainers"][0]):
+        for kind in ("livenessProbe", "startupProbe"):
+            assert one[kind]["terminationGracePeriodSeconds"] == bound
+        assert one["readinessProbe"] == probes["readinessProbe"]
+
+
 def test_only_the_container_with_the_admin_port_holds_the_pod() -> None:
     users = template()
     users["spec"]["containers"].insert(0, {"name": "sidecar", "image": "log:1"})

@@ -1014,3 +1014,40 @@ def test_one_whose_suspension_is_taken_back_is_replaced_within_the_budget(
     o = look(server(template=NEW, status=suspended), pod(gate=False), admin, notes=CHECKED)
     plan = decide(replace(o, has_room=room))
     assert (plan.reason, plan.act) == (reason, act)
+
+
+KILLED = look(server(suspend_timeout_seconds=-1), pod(gate=False, up_for=60), report(active=3), killed_at=NOW - 1)
+
+
+@pytest.mark.parametrize(
+    ("o", "act"),
+    [
+        pytest.param(
+            look(server(), pod(up_for=60), killed_at=NOW - 1),
+            SetGate(open=False, reason="ContainerRestarted"),
+            id="first it leaves its Services",
+        ),
+        pytest.param(KILLED, StopServer(), id="then it ends at once, and the hold with it"),
+        pytest.param(replace(KILLED, notes=Notes(CONTAINER, acted=StopServer(), acted_at=NOW - 9)), None, id="once"),
+        pytest.param(replace(KILLED, admin=UNAUTHORIZED), None, id="one that can't be asked ends by its grace period"),
+    ],
+)
+def test_a_container_that_the_kubelet_restarts_does_not_wait_for_the_hold(o: Observation, act: Act | None) -> None:
+    plan = decide(o)
+    assert (plan.state, plan.reason, plan.act) == ("Stopping", "ContainerRestarted", act)
+
+
+@pytest.mark.parametrize(
+    "o",
+    [
+        pytest.param(look(server(), pod(up_for=60), killed_at=NOW - 60), id="it was the container before"),
+        pytest.param(look(server(), pod(up_for=900), killed_at=NOW - 600), id="the kubelet has given it up"),
+    ],
+)
+def test_a_restart_of_another_time_takes_nothing_out_of_service(o: Observation) -> None:
+    assert (decide(o).state, decide(o).act) == ("Running", None)
+
+
+def test_a_pod_that_is_deleted_is_drained_whatever_became_of_its_container() -> None:
+    plan = decide(look(server(), pod(up_for=60, leaving_for=1), killed_at=NOW - 5))
+    assert plan.state == "PreSuspend"

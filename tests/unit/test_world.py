@@ -8,9 +8,19 @@ import pytest
 from quiesce.cluster.port import Snapshot
 from quiesce.cluster.world import World
 from quiesce.model import names
-from quiesce.model.objects import Endpoint, EndpointConditions, EndpointSlice, Metadata, Pod, TargetRef
+from quiesce.model.objects import (
+    Endpoint,
+    EndpointConditions,
+    EndpointSlice,
+    Event,
+    InvolvedObject,
+    Metadata,
+    Pod,
+    TargetRef,
+)
 from quiesce.model.resources import AppServer, ServerGroup
-from tests.unit.build import group, pod, server
+from quiesce.model.times import Seconds, moment
+from tests.unit.build import NOW, group, pod, server
 
 KEY = ("shop", "shop-0")
 replace = msgspec.structs.replace
@@ -26,6 +36,44 @@ def endpoints(name: str, service: str, **ready: bool | None) -> EndpointSlice:
         Metadata(name, "shop", labels={"kubernetes.io/service-name": service}),
         tuple(Endpoint(EndpointConditions(says), TargetRef(uid)) for uid, says in ready.items()),
     )
+
+
+def killing(
+    uid: str = "one",
+    at: Seconds = NOW,
+    message: str = "Container wildfly failed liveness probe, will be restarted",
+    path: str = "spec.containers{wildfly}",
+) -> Event:
+    return Event(Metadata("shop-0.1", "shop"), InvolvedObject(uid, path), message, moment(at))
+
+
+@pytest.mark.parametrize(
+    ("event", "at"),
+    [
+        pytest.param(killing(), NOW, id="a failed probe"),
+        pytest.param(killing(message="Container wildfly definition changed, will be restarted"), NOW, id="an image"),
+        pytest.param(killing(message="Stopping container wildfly"), None, id="the end of a pod"),
+        pytest.param(killing(path="spec.containers{proxy}"), None, id="another container"),
+        pytest.param(killing(path=""), None, id="no container"),
+        pytest.param(killing(uid="two"), None, id="another pod"),
+    ],
+)
+def test_the_kubelet_says_that_it_restarts_a_container(event: Event, at: Seconds | None) -> None:
+    world, one = World(), pod(uid="one")
+    world.see_pod(one)
+    world.see_event(event)
+    assert world.killed_at(one, "wildfly") == at
+
+
+def test_a_restart_is_reported_once_and_forgotten_with_its_pod() -> None:
+    world, one = World(), pod(uid="one")
+    world.see_pod(one)
+    assert world.see_event(killing()) == KEY
+    assert world.see_event(killing()) is None, "the watch has begun again"
+    assert world.see_event(killing(at=NOW + 9)) == KEY
+    world.see_pod(version(pod(uid="two"), 1))
+    assert world.see_event(killing()) is None
+    assert world.killed_at(one, "wildfly") is None
 
 
 @pytest.mark.parametrize(

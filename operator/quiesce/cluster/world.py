@@ -11,8 +11,9 @@ import msgspec
 
 from quiesce.cluster.port import Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Event, Kept, Pod, Service
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.times import Seconds, seconds
 
 Key = tuple[str, str]  # namespace, name
 Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, EndpointSlice, Service, Budget)
@@ -39,6 +40,7 @@ class World:
         # where it can't be written, no server is to stay down for that.
         self.taken_up: dict[Key, int] = {}
         self._pod_keys: dict[str, Key] = {}
+        self._killed: dict[str, dict[str, Seconds]] = defaultdict(dict)  # pod UID → container → when
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices: dict[Key, EndpointSlice] = {}
         self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
@@ -101,8 +103,8 @@ class World:
     def see_pod(self, pod: Pod) -> None:
         known = self.pods.get(pod.metadata.key)
         if _is_newer(pod, known):
-            if known:
-                self._pod_keys.pop(known.metadata.uid, None)
+            if known and known.metadata.uid != pod.metadata.uid:
+                self.forget_pod(known.metadata.key, known.metadata.uid)
             self.pods[pod.metadata.key] = pod
             self._pod_keys[pod.metadata.uid] = pod.metadata.key
 
@@ -149,6 +151,19 @@ class World:
         elif known:
             self.forget_pod(key, known.metadata.uid)
 
+    def see_event(self, event: Event) -> Key | None:
+        """Take in that the kubelet restarts a container; the key of its pod, if it is one of the operator's."""
+        uid, container = event.involved_object.uid, event.restarted_container
+        at, key = seconds(event.last_timestamp), self._pod_keys.get(uid)
+        if key is None or at is None or not container or at <= self._killed[uid].get(container, 0):
+            return None
+        self._killed[uid][container] = at
+        return key
+
+    def killed_at(self, pod: Pod, container: str) -> Seconds | None:
+        """When the kubelet last began to end this container to start it again, by the node's clock."""
+        return self._killed.get(pod.metadata.uid, {}).get(container)
+
     def forget_server(self, key: Key, uid: str = "") -> None:
         """Only that very server, if `uid` says which: its successor may be here already. So below."""
         if uid and key in self.servers and self.servers[key].metadata.uid != uid:
@@ -169,6 +184,7 @@ class World:
         if pod and pod.metadata.uid == uid:
             del self.pods[key]
             self._pod_keys.pop(uid, None)
+            self._killed.pop(uid, None)
 
 
 def group_of(thing: AppServer | Kept) -> Key | None:

@@ -10,7 +10,7 @@ from quiesce.control.admins import Admins
 from quiesce.control.groups import Groups
 from quiesce.control.queue import Key, Queue
 from quiesce.control.servers import Servers
-from quiesce.model.objects import EndpointSlice, Kept, Pod
+from quiesce.model.objects import EndpointSlice, Event, Kept, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
@@ -93,6 +93,11 @@ class Operator:
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool) -> None:
         changed = self._world.see_slice(endpoints, gone=gone)
         for key in self._world.pods_by_uid(changed):
+            self._queue.add(("server", *key))
+
+    def see_event(self, event: Event, *, gone: bool) -> None:
+        key = None if gone else self._world.see_event(event)
+        if key:
             self._queue.add(("server", *key))
 
     async def _reconcile(self, key: Key) -> Seconds | None:

@@ -106,11 +106,19 @@ class Servers:
             await self._admins.drop(server)
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
-        admin = await self._admins.report(server, pod) if observation.container else None
+        container = observation.container
+        admin = await self._admins.report(server, pod) if container else None
+        killed_at = self._world.killed_at(pod, container.name) if container else None
         asks_node = observation.may_be_lost and pod.spec.node_name  # one that was never scheduled has none
         node = await self._node(pod.spec.node_name) if asks_node else None
         return replace(
-            observation, now=self._clock(), routes=routes, unconfirmable=unconfirmable, admin=admin, node=node
+            observation,
+            now=self._clock(),
+            routes=routes,
+            unconfirmable=unconfirmable,
+            admin=admin,
+            killed_at=killed_at,
+            node=node,
         ).measured()
 
     def _is_ahead(self, group: ServerGroup) -> bool:

@@ -119,6 +119,7 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     admin: Report | AdminFailure | None = None
+    killed_at: Seconds | None = None  # when the kubelet began to end the server's container to start it again
     group_is_ahead: bool = False  # whether its group has yet to bring the servers' specs up to its own
     has_room: bool = True  # whether a roll may take it out: enough others of its group serve
     node: NodeSays | None = None  # only of a pod that is overdue
@@ -167,6 +168,21 @@ class Observation(msgspec.Struct, frozen=True):
         """Whether a pod that is being deleted gives reason to look at its node."""
         silent = self.notes.silent_since is not None and self.now - self.notes.silent_since >= SILENT_SECONDS
         return self.leaving and (self.overdue_in <= 0 or silent)
+
+    @property
+    def restart_ends_in(self) -> Seconds:
+        """How long the kubelet may still take to end the container in place; 0 when it is not about to.
+
+        A kubelet that was itself restarted meanwhile may have given it up.
+        """
+        running = self.container.state.running if self.container else None
+        started_at = seconds(running.started_at) if running else None
+        if self.pod is None or self.leaving or self.killed_at is None or started_at is None:
+            return 0
+        if self.killed_at <= started_at:
+            return 0  # it was another container's end
+        limit = self.killed_at + self.pod.spec.termination_grace_period_seconds + OVERDUE_SECONDS
+        return max(0, limit - self.now)
 
     @property
     def has_served(self) -> bool:

@@ -137,6 +137,15 @@ def _sleeps(hook: dict[str, Any]) -> int | None:
     return math.ceil(float(match["count"]) * UNITS[match["unit"]]) if match else None
 
 
+def _bound_probes(pod_spec: dict[str, Any], grace: int) -> None:
+    """The longer grace period of the pod is for its deletion, and not for a container that a failed probe restarts."""
+    sidecars = [c for c in pod_spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    for container in (*pod_spec["containers"], *sidecars):
+        for probe in (container.get("livenessProbe"), container.get("startupProbe")):
+            if probe and probe.get("terminationGracePeriodSeconds") is None:
+                probe["terminationGracePeriodSeconds"] = max(1, grace)  # the least that the API server takes
+
+
 def pod_labels(server: AppServer) -> dict[str, str]:
     """What the operator finds a server's pod by, and its group's Services and budget."""
     group = server.metadata.labels.get(names.SERVER_GROUP)
@@ -149,7 +158,8 @@ def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, 
 
     Added to the template: the readiness gate, closed at first; the hold, a preStop hook that only waits, so that
     every deletion leaves time for a drain (its end comes early, when the server's process ends), and takes the place of
-    a hook of the template's own that only waits; a grace period that is longer than the hold by the template's own;
+    a hook of the template's own that only waits; a grace period that is longer than the hold by the template's own, and
+    which liveness and startup probes keep out of;
     labels, owner and the template's hash; and where the group keeps Services, a DNS name in the headless one.
 
     Raises BadTemplateError.
@@ -176,6 +186,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     grace = spec.get("terminationGracePeriodSeconds")
     grace = DEFAULT_GRACE_SECONDS if grace is None else grace
     spec["terminationGracePeriodSeconds"] = hold + int(grace)
+    _bound_probes(spec, int(grace))
     gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
     spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
     own = server.metadata

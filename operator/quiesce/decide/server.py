@@ -181,6 +181,8 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
         # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
         withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
         return replace(withdrawing, act=DeletePod(_grace(o)))
+    if o.restart_ends_in:
+        return _restarted_in_place(o, pod)
     if pod.status.phase in ("Succeeded", "Failed"):
         why = pod.status.message or pod.status.reason or f"the pod has {pod.status.phase.lower()}"
         ended = ServerPlan("Pending", "PodEnded", why)
@@ -299,6 +301,21 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
         # Nobody to ask for an end, and nothing to wait for: the kubelet takes a shorter grace period.
         return replace(_stopping(o, outcome, aim), act=DeletePod(NOTHING_TO_DRAIN_GRACE_SECONDS))
     return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
+
+
+def _restarted_in_place(o: Observation, pod: Pod) -> ServerPlan:
+    """The kubelet ends the container and starts it again, because of a probe or a changed image.
+
+    It runs the hold first, as if the pod were deleted. Ending the server ends the hold: then its next container starts
+    as soon as without one.
+    """
+    message = "the kubelet restarts the container in place: see the pod's Events"
+    ending = ServerPlan("Stopping", "ContainerRestarted", message, drain=_ours(o), wake=REPEAT_SECONDS)
+    if pod.holds(names.GATE):
+        return replace(ending, act=SetGate(open=False, reason="ContainerRestarted"))
+    if isinstance(o.admin, Report) and o.notes.acted != StopServer():
+        return replace(ending, act=StopServer())
+    return replace(ending, wake=min(SLOW_POLL_SECONDS, o.restart_ends_in))
 
 
 def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:

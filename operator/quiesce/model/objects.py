@@ -1,9 +1,13 @@
 """The parts of Kubernetes objects that the operator reads: decoding skips the rest, to keep memory and time small."""
 
+import re
 from datetime import datetime
 from typing import Any
 
 import msgspec
+
+# The kubelet's name for a container of a pod.
+RESTARTED = re.compile(r"spec\.containers\{(.+)\}")
 
 
 class Narrow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -88,6 +92,7 @@ class ReadinessGate(Narrow, frozen=True):
 
 class PodSpec(Narrow, frozen=True):
     containers: tuple[Container, ...] = ()
+    termination_grace_period_seconds: int = 0
     readiness_gates: tuple[ReadinessGate, ...] = ()
     node_name: str = ""
 
@@ -208,6 +213,29 @@ class Service(Narrow, frozen=True):
     def publishes_not_ready(self) -> bool:
         """Whether its EndpointSlices call every address ready, whatever the pods say."""
         return bool(self.spec.get("publishNotReadyAddresses"))
+
+
+class InvolvedObject(Narrow, frozen=True):
+    uid: str = ""
+    field_path: str = ""
+
+
+class Event(Narrow, frozen=True):
+    """An Event of the kubelet's (core/v1)."""
+
+    metadata: Metadata
+    involved_object: InvolvedObject = InvolvedObject()
+    message: str = ""
+    last_timestamp: datetime | None = None
+
+    @property
+    def restarted_container(self) -> str:
+        """The container that the kubelet ends to start it again in the same pod; empty for any other Event.
+
+        Source: the kubelet's `killContainer` and `computePodActions`; reason `Killing` alone is every end's.
+        """
+        found = RESTARTED.fullmatch(self.involved_object.field_path)
+        return found[1] if found and self.message.endswith("will be restarted") else ""
 
 
 class Budget(Narrow, frozen=True):

@@ -68,7 +68,7 @@ class ResumeServer(Act, frozen=True):
 
 
 class StopServer(Act, frozen=True):
-    """End the server's process. Only for pods that are being deleted: the kubelet restarts any other."""
+    """End the server's process. Only where the kubelet is ending it too: it starts any other process again."""
 
 
 class DeletePod(Act, frozen=True):
