@@ -52,6 +52,7 @@ def killing(
     [
         pytest.param(killing(), NOW, id="a failed probe"),
         pytest.param(killing(message="Container wildfly definition changed, will be restarted"), NOW, id="an image"),
+        pytest.param(killing(message="Container wildfly resize requires restart"), NOW, id="other resources"),
         pytest.param(killing(message="Stopping container wildfly"), None, id="the end of a pod"),
         pytest.param(killing(path="spec.containers{proxy}"), None, id="another container"),
         pytest.param(killing(path=""), None, id="no container"),

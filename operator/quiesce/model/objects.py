@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 # The kubelet's name for a container of a pod.
-RESTARTED = re.compile(r"spec\.containers\{(.+)\}")
+CONTAINER = re.compile(r"spec\.containers\{(.+)\}")
 
 
 class Narrow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -221,7 +221,7 @@ class InvolvedObject(Narrow, frozen=True):
 
 
 class Event(Narrow, frozen=True):
-    """An Event of the kubelet's (core/v1)."""
+    """An Event of the kubelet's that says `Killing` (core/v1)."""
 
     metadata: Metadata
     involved_object: InvolvedObject = InvolvedObject()
@@ -232,10 +232,10 @@ class Event(Narrow, frozen=True):
     def restarted_container(self) -> str:
         """The container that the kubelet ends to start it again in the same pod; empty for any other Event.
 
-        Source: the kubelet's `killContainer` and `computePodActions`; reason `Killing` alone is every end's.
+        Of an end for good, the message has no cause (the kubelet's `killContainer`, `computePodActions`).
         """
-        found = RESTARTED.fullmatch(self.involved_object.field_path)
-        return found[1] if found and self.message.endswith("will be restarted") else ""
+        found = CONTAINER.fullmatch(self.involved_object.field_path)
+        return found[1] if found and not self.message.startswith("Stopping container") else ""
 
 
 class Budget(Narrow, frozen=True):
