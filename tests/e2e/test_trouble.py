@@ -3,7 +3,7 @@
 import time
 
 from tests.cluster.load import Load, service_url
-from tests.estate import PASSWORD, USERNAME, Estate, kubectl, wait
+from tests.estate import PASSWORD, USERNAME, Estate, Management, Watcher, kubectl, wait
 
 
 def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Estate) -> None:
@@ -69,6 +69,37 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.group("shop", replicas=1, version=2)
     wait("the mended template is rolled out", lambda: solo.pod_uid("shop-0") not in (pod, None), 60)
     solo.wait_ready("shop", 1)
+
+
+def test_a_server_in_admin_only_mode_is_not_let_in_and_leaves_without_a_drain(solo: Estate) -> None:
+    """It boots like the images that are configured by a script, which then reloads the server."""
+    with Watcher(lambda: _gate(solo)) as gate:
+        solo.server("one", container={"args": ["--admin-only"]}, suspendTimeoutSeconds=-1)
+        wait("it says what it waits for", lambda: "ADMIN_ONLY" in _waits_for(solo), 60)
+        assert solo.state("one") == "Starting"
+        time.sleep(2)
+        assert set(gate.seen) <= {"", "False"}
+    with Management(solo.namespace, "one") as management:
+        management("reload")
+    solo.wait_state("one", "Running", 30)
+    solo.wait_serving({"one"})
+    with Management(solo.namespace, "one") as management:
+        management("reload", **{"admin-only": True})
+    wait("the gate is closed", lambda: _gate(solo) == "False", 30)
+    assert solo.state("one") == "Starting"
+    pod = solo.pod_uid("one")
+    kubectl("-n", solo.namespace, "delete", "pod", "one", "--wait=false")
+    wait("the pod is gone long before the end of its hold", lambda: solo.pod_uid("one") != pod, 30)
+
+
+def _gate(estate: Estate) -> str:
+    pod = estate.get("pod", "one") or {}
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return next((str(c["status"]) for c in conditions if c["type"] == "quiesce.dev/serving"), "")
+
+
+def _waits_for(estate: Estate) -> str:
+    return str(estate.condition("aps", "one", "Progressing").get("message"))
 
 
 def _stalled(estate: Estate, reason: str, server: str = "one") -> str:

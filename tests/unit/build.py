@@ -159,9 +159,15 @@ def pod(
 
 
 def report(
-    suspend_state: SuspendState = "RUNNING", *, active: int | None = 0, shed: bool = False, runs: bool = True
+    suspend_state: SuspendState = "RUNNING",
+    *,
+    active: int | None = 0,
+    shed: bool = False,
+    runs: bool = True,
+    waits_for: str = "",
 ) -> Report:
-    return Report(suspend_state, "running" if runs else "starting", runs, active, shed, shed)
+    state = "running" if runs or waits_for else "starting"
+    return Report(suspend_state, state, runs and not waits_for, active, shed, shed, waits_for)
 
 
 def drain(

@@ -46,6 +46,7 @@ replace = msgspec.structs.replace
 
 UNREACHABLE = AdminFailure("Unreachable", "connection refused")
 UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
+ADMIN_ONLY = report(active=None, waits_for="running-mode NORMAL: the server's is ADMIN_ONLY")
 OPEN = SetGate(open=True, reason="ServerRuns", served_container=CONTAINER)
 CLOSE = SetGate(open=False, reason="ServerNotRunning")
 NEW = template("wildfly:2")
@@ -108,6 +109,21 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         ),
         pytest.param(look(new(), BOOTS, UNREACHABLE), "Starting", None, "", id="it does not answer yet"),
         pytest.param(look(new(), BOOTS, report(runs=False)), "Starting", None, "", id="it says that it starts"),
+        pytest.param(look(new(), BOOTS, ADMIN_ONLY), "Starting", None, "", id="it has booted for administration only"),
+        pytest.param(
+            look(new(), pod(served="", gate=False, up_for=120), ADMIN_ONLY),
+            "Starting",
+            None,
+            "NotInNormalMode",
+            id="and stays that way",
+        ),
+        pytest.param(
+            look(server(), pod(), ADMIN_ONLY),
+            "Starting",
+            CLOSE,
+            "NotInNormalMode",
+            id="it was reloaded into a mode in which it takes no requests",
+        ),
         pytest.param(look(new(), BOOTS), "Starting", OPEN, "", id="it runs: the gate opens"),
         pytest.param(
             look(server(), pod(ready=False)),
@@ -198,6 +214,24 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
 def test_the_way_to_service(observation: Observation, state: str, act: Act | None, stalled: str) -> None:
     plan = decide(observation)
     assert (plan.state, plan.act, plan.stalled) == (state, act, stalled)
+
+
+@pytest.mark.parametrize("served", ["", CONTAINER])
+@pytest.mark.parametrize(
+    ("asked", "leaving_for", "state", "act"),
+    [
+        pytest.param({"annotations": {names.SUSPEND: "-1"}}, None, "Starting", None, id="it is to be suspended"),
+        pytest.param({"desired_state": "Stopped"}, None, "Stopping", DeletePod(), id="it is to stop"),
+        pytest.param({"suspend_timeout_seconds": -1}, 1, "Stopping", StopServer(), id="its pod is deleted"),
+    ],
+)
+def test_a_server_in_admin_only_mode_is_never_resumed_and_holds_up_no_drain(
+    asked: dict[str, Any], leaving_for: float | None, state: str, act: Act | None, served: str
+) -> None:
+    seen = pod(gate=False, served=served, up_for=5, leaving_for=leaving_for)
+    for said in (ADMIN_ONLY, replace(ADMIN_ONLY, suspend_state="SUSPENDED")):
+        plan = decide(look(server(**asked), seen, said))
+        assert (plan.state, plan.act) == (state, act)
 
 
 RESTARTED = pod(container="containerd://2", ready=False, up_for=1)

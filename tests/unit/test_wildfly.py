@@ -66,13 +66,20 @@ def undertow(**hosts: Body) -> Body:
 
 
 def composite(
-    state: Any = "RUNNING", server: Any = "running", active: Any = None, servers: Any = None, status: int = 200
+    state: Any = "RUNNING",
+    server: Any = "running",
+    active: Any = None,
+    servers: Any = None,
+    *,
+    mode: Any = "NORMAL",
+    status: int = 200,
 ) -> Answers:
     steps = (
         step(state) if state else FAILED,
         step(server) if server else FAILED,
         step(active) if active is not None else FAILED,
         step(servers) if servers is not None else FAILED,
+        step(mode) if mode else FAILED,
     )
     result = {f"step-{number}": said for number, said in enumerate(steps, 1)}
     return says(status, outcome="success" if status == 200 else "failed", result=result)
@@ -126,6 +133,19 @@ def composite(
             Report("RUNNING", "running", True, 1, shed=False, sheds_all=True),
             id="a part of the answer failed",
         ),
+        pytest.param(
+            composite(active=-1, mode="ADMIN_ONLY"),
+            Report(
+                "RUNNING",
+                "running",
+                False,
+                None,
+                shed=False,
+                sheds_all=True,
+                waits_for="running-mode NORMAL: the server's is ADMIN_ONLY",
+            ),
+            id="it runs for administration only, and counts no requests",
+        ),
     ],
 )
 async def test_what_a_server_says(answers: Answers, report: Report) -> None:
@@ -153,6 +173,7 @@ def text(status: int, body: str = "") -> Answers:
         pytest.param(composite(state="ASLEEP"), "Unexpected", "no suspend-state", id="a state that nobody knows"),
         pytest.param(composite(state=None), "Unexpected", "no suspend-state", id="no state"),
         pytest.param(composite(server=None), "Unexpected", "no suspend-state", id="no server state"),
+        pytest.param(composite(mode=None), "Unexpected", "running-mode", id="no running mode"),
         pytest.param(says(outcome="failed"), "Unexpected", "no suspend-state", id="a composite that failed"),
         pytest.param(
             says(outcome="success", result=["step-1"]), "Unexpected", "no suspend-state", id="a composite without steps"

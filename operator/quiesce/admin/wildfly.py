@@ -27,7 +27,9 @@ NOT_FOUND = "WFLYCTL0216"
 
 # `server-state` of a server that serves; the last two wait for a reload or restart of their configuration.
 RUNS = ("running", "reload-required", "restart-required")
-# It goes into the status; the longest that there is has 16 characters.
+# Of a server in any other mode nothing but the management endpoint runs: no listener, no deployment.
+SERVES = "NORMAL"
+# They go into the status; the longest that there is has 16 characters.
 STATE_CHARACTERS = 100
 
 
@@ -61,19 +63,23 @@ class WildFly:
             {"operation": "read-attribute", "address": [], "name": "server-state"},
             {"operation": "read-attribute", "address": REQUEST_CONTROLLER, "name": "active-requests"},
             _read_servers(),
+            {"operation": "read-attribute", "address": [], "name": "running-mode"},
         ]
         answer = await self._ask("composite", steps=steps, headers={"rollback-on-runtime-failure": False})
-        suspend_state, server_state, active, servers = (_step(answer, number) for number in range(1, 5))
-        if suspend_state not in get_args(SuspendState) or not isinstance(server_state, str):
-            raise AdminError("Unexpected", f"{self._address} gave no suspend-state and server-state: {_text(answer)}")
+        suspend_state, server_state, active, servers, mode = (_step(answer, number) for number in range(1, 6))
+        known = suspend_state in get_args(SuspendState) and isinstance(server_state, str) and isinstance(mode, str)
+        if not known:
+            missing = "suspend-state, server-state and running-mode"
+            raise AdminError("Unexpected", f"{self._address} gave no {missing}: {_text(answer)}")
         sheds = _is_shed(servers)
         return Report(
             suspend_state=suspend_state,
             server_state=server_state[:STATE_CHARACTERS],
-            runs=server_state in RUNS,
-            active_requests=active if isinstance(active, int) else None,
+            runs=server_state in RUNS and mode == SERVES,
+            active_requests=active if isinstance(active, int) and active >= 0 else None,
             shed=any(sheds),
             sheds_all=all(sheds),
+            waits_for="" if mode == SERVES else f"running-mode {SERVES}: the server's is {mode[:STATE_CHARACTERS]}",
         )
 
     async def shed(self) -> None:

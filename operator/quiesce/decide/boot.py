@@ -9,12 +9,13 @@ from quiesce.model import names
 from quiesce.model.objects import ContainerStatus, Pod, Waiting
 from quiesce.model.plan import ServerPlan, SetGate
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import seconds
+from quiesce.model.times import Seconds, seconds
 
 replace = msgspec.structs.replace
 
 BOOT_POLL_SECONDS = 0.25
 QUICK_BOOT_SECONDS = 30
+SLOW_BOOT_POLL_SECONDS = 1.0
 SLOW_POLL_SECONDS = 5.0
 REPEAT_SECONDS = 1.0
 # A server that has not answered for so long since its container started needs somebody to look.
@@ -26,6 +27,8 @@ ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 # What the kubelet says in turns, while it tries again and again.
 CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
 SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
+# Of a server that has booted into a mode in which it takes no requests.
+NOT_NORMAL = "NotInNormalMode"
 # How soon other words for trouble that is told already are written.
 TROUBLE_SECONDS = 60.0
 # The end of a drained server takes about two seconds, a readiness probe about one; the next state tells of it.
@@ -41,14 +44,15 @@ def boot(o: Observation) -> ServerPlan | None:
     if o.container is None:
         waiting = _waiting_for_container(o)
     elif isinstance(o.admin, Report):
-        waiting = None if o.admin.runs else replace(BOOTING, wake=BOOT_POLL_SECONDS)
+        waiting = None if o.admin.runs else _waiting_for_server(o, o.container)
     else:
         waiting = _waiting_for_answer(o, o.container)
     loops = o.told_stalled == CRASH_LOOP and o.pod is not None and any(s.restart_count for s in _statuses(o.pod))
     if waiting and waiting.state == "Starting" and loops:  # until it runs: most tries end as the last one did
         waiting = replace(o.as_told(), wake=waiting.wake)
-    gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and not o.has_served
-    if waiting and gate_is_stale:  # it outlives a restart of the container in place
+    # It outlives a restart of the container in place, and a reload into a mode in which the server takes no requests.
+    gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and (not o.has_served or o.waits_for)
+    if waiting and gate_is_stale:
         return replace(waiting, act=SetGate(open=False, reason="ServerNotRunning"))
     return waiting
 
@@ -68,11 +72,29 @@ def not_ready(o: Observation, pod: Pod) -> ServerPlan:
     return replace(waiting, stalled="PodNotReady", message=f"the server runs, but its pod is not Ready: {why}")
 
 
+def _waiting_for_server(o: Observation, container: ContainerStatus) -> ServerPlan:
+    """It answers: what else it waits for, it says itself."""
+    up_for = _up_for(o, container)
+    booting = replace(BOOTING, wake=_boot_poll(up_for))
+    if not o.waits_for:
+        return booting
+    stalled = NOT_NORMAL if up_for >= BOOT_STALLED_SECONDS else ""  # the first part of a boot may run in another mode
+    return replace(booting, reason=NOT_NORMAL, message=f"waits for {o.waits_for}", stalled=stalled)
+
+
+def _up_for(o: Observation, container: ContainerStatus) -> Seconds:
+    return o.now - ((seconds(container.state.running.started_at) if container.state.running else None) or o.now)
+
+
+def _boot_poll(up_for: Seconds) -> Seconds:
+    return BOOT_POLL_SECONDS if up_for < QUICK_BOOT_SECONDS else SLOW_BOOT_POLL_SECONDS
+
+
 def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPlan:
     failure = o.admin if isinstance(o.admin, AdminFailure) else AdminFailure("Unreachable", "not asked yet")
-    up_for = o.now - ((seconds(container.state.running.started_at) if container.state.running else None) or o.now)
+    up_for = _up_for(o, container)
     if failure.kind == "Unreachable" and up_for < BOOT_STALLED_SECONDS:
-        return replace(BOOTING, wake=BOOT_POLL_SECONDS if up_for < QUICK_BOOT_SECONDS else 1.0)
+        return replace(BOOTING, wake=_boot_poll(up_for))
     if o.missed and o.server.status.conditions:
         return replace(o.as_told(), wake=REPEAT_SECONDS)
     reason = f"Admin{failure.kind}"

@@ -206,8 +206,15 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def reachable(self) -> bool:
-        """Whether a drain has anything to lose: clients are or were let in to a container that still runs."""
-        return self.container is not None and (self.has_served or (self.pod is not None and self.pod.holds(names.GATE)))
+        """Whether a drain has anything to lose: clients are or were let in to a server that still takes requests."""
+        if self.container is None or self.waits_for:
+            return False
+        return self.has_served or (self.pod is not None and self.pod.holds(names.GATE))
+
+    @property
+    def waits_for(self) -> str:
+        """What a server waits for that answers to the operator, and to nobody else until somebody does it."""
+        return self.admin.waits_for if isinstance(self.admin, Report) else ""
 
     def as_told(self) -> ServerPlan:
         """Nothing but what the status says already."""

@@ -10,7 +10,8 @@ SuspendState = Literal["RUNNING", "PRE_SUSPEND", "SUSPENDING", "SUSPENDED"]
 class Report(msgspec.Struct, frozen=True):
     """One look at a server.
 
-    `runs` is false while it boots or stops. `active_requests` is None when the server does not count them.
+    `runs` is false while it boots or stops, and while it serves nobody until something else is done to it: `waits_for`
+    says what. `active_requests` is None when the server does not count them.
     `shed` says whether something makes answers close their connections, `sheds_all` whether nothing is left that does
     not: both hold for a server that is shed, and only the second for one that has no HTTP hosts.
     """
@@ -21,6 +22,7 @@ class Report(msgspec.Struct, frozen=True):
     active_requests: int | None
     shed: bool
     sheds_all: bool
+    waits_for: str = ""
 
 
 FailureKind = Literal["Unreachable", "Unauthorized", "Forbidden", "Unexpected", "Misconfigured"]
