@@ -1,22 +1,27 @@
 """What the API server refuses, and what it fills in: the CRDs' schemas and the chart's admission policy."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pykube
 import pytest
 from pykube.exceptions import HTTPError
 
 from quiesce.decide.requests import parse_suspend
 from quiesce.model import names
+from quiesce.model.resources import ServerGroup
 from tests.api.conftest import POLICY
 
 Manifest = dict[str, Any]
 MakeManifest = Callable[[str], Manifest]
+Send = Callable[[pykube.HTTPClient, Manifest], Any]
 
 ABSENT = object()
+NULL_OR_EMPTY: list[object] = [None, {}]
 KINDS = ["AppServer", "ServerGroup"]
 # Where the spec of a server stands.
 SERVER_SPEC = {"AppServer": "spec", "ServerGroup": "spec.template.spec"}
@@ -93,10 +98,21 @@ def create(client: pykube.HTTPClient, manifest: Manifest) -> Any:
     return made
 
 
-def refusal(client: pykube.HTTPClient, manifest: Manifest) -> str:
+def apply(client: pykube.HTTPClient, manifest: Manifest, manager: str = "test") -> Manifest:
+    """What a server-side apply makes of it."""
+    thing = pykube.object_factory(client, manifest["apiVersion"], manifest["kind"])(client, manifest)
+    query = {"fieldManager": manager, "force": "true"}
+    content = {"Content-Type": "application/apply-patch+yaml"}
+    answer = client.patch(**thing.api_kwargs(params=query, headers=content, data=json.dumps(manifest)))
+    client.raise_for_status(answer)
+    applied: Manifest = answer.json()
+    return applied
+
+
+def refusal(client: pykube.HTTPClient, manifest: Manifest, send: Send = create) -> str:
     """Why the API server does not take it; empty if it does."""
     try:
-        create(client, manifest)
+        send(client, manifest)
     except HTTPError as error:
         if error.code not in (403, 422):
             raise
@@ -132,6 +148,67 @@ def test_the_policy_quotes_a_bad_value(dry: pykube.HTTPClient, manifest: MakeMan
     message = refusal(dry, with_suspend(manifest("AppServer"), value))
     assert f"{names.SUSPEND}={quoted} is not true, false, a whole number" in message
     assert "90s" in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", ["annotations", "labels"])
+@pytest.mark.parametrize("value", [ABSENT, None, {}, {"example.com/x": None}, {"example.com/x": ""}])
+def test_the_policy_takes_metadata_that_is_absent_null_or_empty(
+    api: pykube.HTTPClient, manifest: MakeManifest, kind: str, part: str, value: object
+) -> None:
+    """As a new object, and over one that has something there."""
+    dry = pykube.HTTPClient(api.config, dry_run=True)
+    empty = changed(manifest(kind), f"metadata.{part}", value)
+    assert not refusal(dry, empty)
+    assert not refusal(dry, empty, apply)
+    before = {"annotations": {names.SUSPEND: "false"}, "labels": {names.SERVER_GROUP: "shop"}}[part]
+    there = changed(changed(manifest(kind), "metadata.name", "shop-0"), f"metadata.{part}", before)
+    made = create(api, there)
+    apply(api, there)
+    assert not refusal(dry, changed(there, f"metadata.{part}", value), apply)
+    made.patch({"metadata": {part: None if value is ABSENT else value}})
+
+
+@pytest.mark.parametrize("send", [create, apply])
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (("metadata.annotations", names.SUSPEND), 'quiesce.dev/suspend="" is not true'),
+        (("metadata.annotations", "quiesce.dev/suspnd"), "quiesce.dev/suspnd means nothing"),
+        (("metadata.labels", names.SERVER_GROUP), 'quiesce.dev/group="" belongs on'),
+    ],
+)
+def test_the_policy_takes_a_null_for_the_empty_text_that_is_stored(
+    dry: pykube.HTTPClient, manifest: MakeManifest, send: Send, where: tuple[str, str], says: str
+) -> None:
+    path, key = where
+    assert says in refusal(dry, changed(manifest("AppServer"), path, {key: None}), send)
+    assert says in refusal(dry, changed(manifest("AppServer"), path, {key: ""}), send)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((f"spec.{field}", None) for field in ("replicas", "desiredState", "podDisruptionBudget", "service")),
+        *((f"spec.{field}", value) for field in ("strategy", "strategy.rollingUpdate") for value in NULL_OR_EMPTY),
+        *((budget, None) for budget in BUDGETS),
+        ("spec.strategy.type", None),
+        ("spec.template.metadata", None),
+        ("spec.template.metadata", {}),
+        *((f"spec.template.metadata.{part}", value) for part in ("labels", "annotations") for value in NULL_OR_EMPTY),
+    ],
+)
+@pytest.mark.parametrize("send", [create, apply])
+def test_a_group_takes_fields_that_are_null_or_empty(
+    dry: pykube.HTTPClient,
+    manifest: MakeManifest,
+    send: Send,
+    path: str,
+    value: object,
+) -> None:
+    made = send(dry, changed(manifest("ServerGroup"), path, value))
+    group = msgspec.convert(made if isinstance(made, dict) else made.obj, ServerGroup)  # the operator can read it
+    assert group.spec.template.metadata.labels == {}
 
 
 SERVERS_OWN = (names.FORCE, names.SPECIFIED_DELETE)
@@ -293,6 +370,9 @@ SERVICE = {"ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
         ("type", "ExternalName", "spec.service.type: "),
         ("annotations", {"quiesce.dev/suspend": "true"}, "keys of quiesce.dev are the operator's"),
         ("annotations", {"example.com/class": "internal"}, ""),
+        ("annotations", {}, ""),
+        ("annotations", None, ""),
+        ("type", None, ""),
     ],
 )
 def test_a_service_takes_and_refuses(
