@@ -19,6 +19,7 @@ from quiesce.control.health import PORT, serve_health
 from quiesce.control.lease import Leadership
 from quiesce.control.operator import Operator
 from quiesce.handlers import registry, settings
+from quiesce.log import log_to_stderr
 
 LEASE = "quiesce"
 
@@ -140,7 +141,7 @@ def _options() -> argparse.Namespace:
 
 def main() -> None:
     options = _options()
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(options.log_level)
     for noisy in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:

@@ -150,15 +150,28 @@ async def test_the_same_wrong_credentials_are_not_tried_again_at_once(
 @pytest.mark.parametrize(
     ("username", "words"),
     [
-        pytest.param(b"u\n", "ends with a newline: 'u\\n'", id="made with echo"),
-        pytest.param(b"cn:u", "has a colon", id="a colon"),
-        pytest.param(b"u\x00", "control character", id="a control character"),
+        pytest.param(b"hunter2\n", "ends with a newline", id="made with echo"),
+        pytest.param(b"admin:hunter2", "has a colon", id="a colon"),
+        pytest.param(b"hunter2\x00", "control character", id="a control character"),
+        pytest.param(b"hunter2\xff", "not UTF-8", id="bytes that are no text"),
     ],
 )
-async def test_a_username_that_can_not_be_sent_is_told(username: bytes, words: str, opened: list[FakeWildFly]) -> None:
+async def test_a_username_that_can_not_be_sent_is_reported_without_its_value(
+    username: bytes, words: str, opened: list[FakeWildFly]
+) -> None:
     cluster = FakeCluster(pod())
     cluster.secrets["shop-admin"] = {"username": username, "password": b"p"}
     failure = await Admins(cluster).report(server(), pod())
     assert isinstance(failure, AdminFailure)
     assert (failure.kind, opened) == ("Misconfigured", [])
     assert words in failure.message
+    assert "hunter2" not in failure.message
+
+
+async def test_a_session_does_not_show_its_credentials(opened: list[FakeWildFly]) -> None:
+    cluster = FakeCluster(pod())
+    cluster.secrets["shop-admin"] = {"username": b"hunter1", "password": b"hunter2"}
+    admins = Admins(cluster)
+    await admins.endpoint(server(), pod())
+    assert opened[0].credentials == ("hunter1", "hunter2")
+    assert "hunter" not in repr(admins._sessions)

@@ -1,5 +1,7 @@
 """Requests to the API server."""
 
+import json
+
 import pytest
 
 from quiesce.cluster.kube import KubeCluster, _named
@@ -35,7 +37,7 @@ def test_what_is_no_name_is_not_found(name: str) -> None:
 @pytest.mark.parametrize(
     ("status", "refusal"),
     [
-        *((refused, True) for refused in (400, 403, 422, 500)),
+        *((refused, True) for refused in (400, 403, 413, 422, 500)),
         *((other, False) for other in (0, 401, 404, 409, 429, 503)),
     ],
 )
@@ -67,7 +69,29 @@ class FakeAnswer:
         self.status = status
 
     async def read(self) -> bytes:
-        return b'{"message": "forbidden"}' if self.status >= 400 else b'{"items": []}'
+        return b'{"message": "forbidden"}' if self.status >= 400 else b'{"items": [], "metadata": {"name": "shop"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        pytest.param("maintenance 😀", '"maintenance 😀"', id="beyond the basic plane"),
+        pytest.param("a\x00\x1b\n", '"a\\u0000\\u001b\\n"', id="control characters"),
+        pytest.param(
+            "\x7f\x85\u2028\ufeff\uffff", '"\\u007f\\u0085\\u2028\\ufeff\\uffff"', id="what YAML reads otherwise"
+        ),
+        pytest.param("a\ud83d", '"a\\ufffd"', id="half a pair"),
+        pytest.param("\\ud83d\\ude00", '"\\\\ud83d\\\\ude00"', id="the text of an escape"),
+    ],
+)
+async def test_an_apply_goes_out_as_utf_8_that_yaml_reads_like_json(text: str, sent: str) -> None:
+    api = FakeApi()
+    metadata = {"name": "shop", "namespace": "shop", "annotations": {"note": text}}
+    await KubeCluster(api, []).apply_object({"kind": "Service", "metadata": metadata})
+    (body,) = api.bodies
+    assert isinstance(body, bytes)
+    assert f'"note": {sent}' in body.decode()
+    assert json.loads(body)["metadata"]["annotations"]["note"] == text.replace("\ud83d", "\ufffd")
 
 
 async def test_of_chosen_namespaces_each_is_listed_and_nothing_else() -> None:

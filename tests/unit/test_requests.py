@@ -2,10 +2,11 @@
 
 import pytest
 
-from quiesce.decide.requests import REASON_LIMIT, Aim, SuspendValue, accepted_suspend, aim_of, parse_suspend
+from quiesce.decide.requests import Aim, SuspendValue, accepted_suspend, aim_of, parse_suspend
 from quiesce.model import names
 from quiesce.model.objects import Metadata
 from quiesce.model.resources import AppServerStatus, Scope, ServerGroupStatus
+from quiesce.model.text import QUOTE_BYTES
 from tests.unit.build import group, server
 
 
@@ -139,7 +140,18 @@ def test_a_scale_down_is_called_so() -> None:
     assert aim_of(stopped, group(desired_state="Stopped")).reason == "desiredState is Stopped"
 
 
-def test_a_long_reason_is_cut() -> None:
-    """An annotation may have 256 KiB, and many statuses repeat it."""
-    asked = {names.SUSPEND: "true", names.SUSPEND_REASON: "x" * 250_000}
-    assert aim_of(server(annotations=asked), None).reason == "x" * REASON_LIMIT
+def test_a_reason_is_cut_and_cleaned() -> None:
+    """An annotation may have 256 KiB, and statuses repeat it."""
+    asked = {names.SUSPEND: "true", names.SUSPEND_REASON: "disk\n\x1b[2J" + "😀" * 60_000}
+    reason = aim_of(server(annotations=asked), None).reason
+    assert reason.startswith("disk\\n\\x1b[2J😀")
+    assert len(reason.encode()) <= QUOTE_BYTES
+
+
+def test_a_bad_value_is_quoted_in_part_and_what_was_no_good_before_is_not_kept() -> None:
+    bad = Metadata(name="shop-0", annotations={names.SUSPEND: "\u2028" * 100_000})
+    accepted, complaint = accepted_suspend(bad, "x" * 100_000)
+    assert accepted is None
+    assert complaint is not None
+    assert complaint.message.startswith(f"{names.SUSPEND}='\\u2028\\u2028")
+    assert complaint.message.endswith("like 90s or 5m; it counts as absent")

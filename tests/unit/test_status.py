@@ -23,6 +23,7 @@ from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Po
 from quiesce.model.plan import CheckTemplate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
 from quiesce.model.server import AdminFailure, Report
+from quiesce.model.text import MESSAGE_BYTES
 from quiesce.model.times import moment
 from tests.unit.build import NOW, drain, group, look, look_at_group, member, pod, report, server, status, template
 
@@ -32,6 +33,57 @@ replace = msgspec.structs.replace
 def told(o: Observation) -> AppServerStatus:
     """The status as it comes back from the API server."""
     return msgspec.convert(msgspec.to_builtins(server_status(o, decide(o))), AppServerStatus)
+
+
+ROT = "\x1b\u2028\ud83d😀'\"\\\n" * 50_000
+
+
+@pytest.mark.parametrize(
+    "o",
+    [
+        pytest.param(look(server(annotations={names.SUSPEND: ROT})), id="a bad annotation"),
+        pytest.param(
+            look(server(annotations={names.SUSPEND: "true", names.SUSPEND_REASON: ROT}, by=ROT)), id="a reason"
+        ),
+        pytest.param(look(at=pod(container=None, waiting=Waiting(ROT, ROT))), id="the kubelet"),
+        pytest.param(
+            look(at=pod(container=None, conditions=(Condition("PodScheduled", "False", ROT, ROT),))), id="the scheduler"
+        ),
+        pytest.param(look(admin=AdminFailure("Unexpected", ROT)), id="the server"),
+        pytest.param(look(server(template={**template(), ROT: 1}), at=None), id="the template"),
+        pytest.param(
+            look(
+                server(annotations={names.SUSPEND: "true", names.SUSPEND_REASON: ROT}),
+                unconfirmable=tuple(f"{number:063}" for number in range(1000)),
+            ),
+            id="many Services",
+        ),
+    ],
+)
+def test_a_status_stays_small_and_clean_whatever_others_write(o: Observation) -> None:
+    plan = decide(o)
+    written = server_status(o, plan)
+    assert len(msgspec.json.encode(written)) < 32 * 1024
+    texts = [text for c in written.conditions for text in (c.reason, c.message)]
+    texts += [written.suspend.reason, written.suspend.requested_by] if written.suspend else []
+    assert all(text.isprintable() for text in texts)
+    assert all(len(note.message.encode()) <= MESSAGE_BYTES for note in server_events(o, plan))
+    assert server_events(look(replace(o.server, status=told(o)), at=o.pod), plan) == ()
+
+
+def test_a_groups_status_stays_small_whatever_others_write() -> None:
+    of = group(20, annotations={names.SUSPEND: ROT})
+    bad = status(
+        "Unknown", conditions=(Condition("Stalled", "True", ROT, ROT), Condition("Progressing", "True", "", ROT))
+    )
+    o = replace(
+        look_at_group(of, *(member(number, of, status=bad) for number in range(20))),
+        refused=tuple((f"{number:0253}", ROT) for number in range(20)),
+    )
+    plan = decide_group(o)
+    written = msgspec.json.encode(group_status(o, plan))
+    assert len(written) < 32 * 1024
+    assert all(len(note.message.encode()) <= MESSAGE_BYTES for note in group_events(o, plan))
 
 
 def events(o: Observation) -> list[tuple[str, bool]]:

@@ -14,6 +14,7 @@ from quiesce.admin import wildfly
 from quiesce.admin.port import AdminError
 from quiesce.admin.wildfly import FILTER_NAME, WildFly
 from quiesce.model.server import FailureKind, Report
+from quiesce.model.text import MESSAGE_BYTES
 
 Body = dict[str, Any]
 Answers = Callable[[Body], web.Response | Awaitable[web.Response]]
@@ -227,18 +228,45 @@ async def test_an_answer_is_not_unpacked() -> None:
     assert accepted == ["identity"]
 
 
-async def test_of_a_long_answer_a_message_has_the_beginning() -> None:
-    failed = {"outcome": "failed", "failure-description": "WFLYCTL0158: no" + "!" * 100_000}
+async def test_of_a_long_answer_a_message_has_the_beginning_and_the_end() -> None:
+    failed = {"outcome": "failed", "failure-description": "WFLYCTL0158: no" + "!" * 100_000 + "\nend"}
     async with asked(says(500, **failed)) as server:
         with pytest.raises(AdminError, match="WFLYCTL0158: no") as caught:
             await server.resume()
-    assert len(str(caught.value)) == len(caught.value.failure.message) == 1003
+    assert len(str(caught.value)) == len(caught.value.failure.message) == MESSAGE_BYTES
+    assert caught.value.failure.message.endswith("!!!\\nend")
 
 
 async def test_of_a_long_server_state_the_status_has_the_beginning() -> None:
-    async with asked(composite(server="x" * 100_000)) as server:
+    async with asked(composite(server="\x1b[2J" + "x" * 100_000)) as server:
         report = await server.report()
-    assert (report.server_state, report.runs) == ("x" * 100, False)
+    assert report.server_state.startswith("\\x1b[2Jxxx")
+    assert (len(report.server_state), report.runs) == (100, False)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"outcome": "failed", "failure-description": "ECHO"}, id="in what it says of a failure"),
+        pytest.param({"outcome": "failed", "failure-description": {"headers": ["ECHO"]}}, id="in a structure"),
+        pytest.param({"outcome": "ECHO"}, id="as the outcome"),
+        pytest.param({"outcome": "success", "result": "ECHO"}, id="as the result"),
+        pytest.param("ECHO", id="in what is no answer"),
+    ],
+)
+async def test_an_echo_of_the_credentials_is_not_quoted(status: int, answer: Any) -> None:
+    digest = "0123456789abcdef" * 2
+
+    def echo(_: Body) -> web.Response:
+        said = json.dumps(answer).replace("ECHO", f"user quiesce:secret {digest}")
+        return web.Response(text=said, status=status)
+
+    async with asked(echo) as server:
+        done = await asyncio.gather(server.report(), server.resume(), server.shed(), return_exceptions=True)
+    said = " ".join(str(error) for error in done if isinstance(error, AdminError))
+    assert "***" in said
+    assert not any(word in said for word in ("quiesce:", "secret", digest))
 
 
 async def test_a_server_that_hangs_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

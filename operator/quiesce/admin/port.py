@@ -3,19 +3,15 @@
 from typing import Protocol
 
 from quiesce.model.server import AdminFailure, FailureKind, Report
-
-# What a server says goes into conditions and Events.
-MESSAGE_CHARACTERS = 1000
+from quiesce.model.text import shown
 
 
 class AdminError(Exception):
     """A server that could not be asked, or did not do what it was asked; the message is for a person."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
-        if len(message) > MESSAGE_CHARACTERS:
-            message = f"{message[:MESSAGE_CHARACTERS]}..."
-        super().__init__(message)
-        self.failure = AdminFailure(kind, message)
+        self.failure = AdminFailure(kind, shown(message))
+        super().__init__(self.failure.message)
 
 
 class AdminEndpoint(Protocol):

@@ -3,6 +3,7 @@
 Requests and answers: WildFly Admin Guide, "The HTTP management API" and "Suspend, Resume and Graceful shutdown".
 """
 
+import re
 from typing import Any, get_args
 
 import aiohttp
@@ -10,12 +11,14 @@ import msgspec
 
 from quiesce.admin.port import AdminError
 from quiesce.model.server import Report, SuspendState
+from quiesce.model.text import shown
 
 # With mod_cluster, a suspend may take stop-context-timeout (10 s) to return; a look takes milliseconds.
 ACT_TIMEOUT_SECONDS = 15
 LOOK_TIMEOUT_SECONDS = 5
 # Whatever answers at a pod's address must not fill the operator's memory; a WildFly says some ten thousand bytes.
 ANSWER_BYTES = 1 << 20
+EXCERPT_BYTES = 80
 
 Address = list[dict[str, str]]
 REQUEST_CONTROLLER: Address = [{"subsystem": "request-controller"}]
@@ -30,7 +33,7 @@ RUNS = ("running", "reload-required", "restart-required")
 # Of a server in any other mode nothing but the management endpoint runs: no listener, no deployment.
 SERVES = "NORMAL"
 # They go into the status; the longest that there is has 16 characters.
-STATE_CHARACTERS = 100
+STATE_BYTES = 100
 
 
 class Answer(msgspec.Struct, frozen=True, rename="kebab"):
@@ -48,6 +51,9 @@ class WildFly:
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/management"
         self._address = f"{host}:{port}"
         digest = aiohttp.DigestAuthMiddleware(username, password)
+        # What answers may echo the request: its credentials, or the hash that was made of them.
+        words = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in (password, username))
+        self._secret = re.compile(rf"{words}|(?<!\w)[0-9a-f]{{32,}}(?!\w)", re.IGNORECASE)
         # As it comes over the wire: a few compressed bytes can stand for any number.
         self._session = aiohttp.ClientSession(
             middlewares=(digest,), auto_decompress=False, headers={"Accept-Encoding": "identity"}
@@ -70,16 +76,16 @@ class WildFly:
         known = suspend_state in get_args(SuspendState) and isinstance(server_state, str) and isinstance(mode, str)
         if not known:
             missing = "suspend-state, server-state and running-mode"
-            raise AdminError("Unexpected", f"{self._address} gave no {missing}: {_text(answer)}")
+            raise AdminError("Unexpected", f"{self._address} gave no {missing}: {self._told(answer)}")
         sheds = _is_shed(servers)
         return Report(
             suspend_state=suspend_state,
-            server_state=server_state[:STATE_CHARACTERS],
+            server_state=shown(server_state, STATE_BYTES),
             runs=server_state in RUNS and mode == SERVES,
             active_requests=active if isinstance(active, int) and active >= 0 else None,
             shed=any(sheds),
             sheds_all=all(sheds),
-            waits_for="" if mode == SERVES else f"running-mode {SERVES}: the server's is {mode[:STATE_CHARACTERS]}",
+            waits_for="" if mode == SERVES else f"running-mode {SERVES}: the server's is {shown(mode, STATE_BYTES)}",
         )
 
     async def shed(self) -> None:
@@ -112,7 +118,7 @@ class WildFly:
     async def _servers(self) -> Any:
         answer = await self._ask(**_read_servers())
         if answer.outcome != "success":
-            raise AdminError("Unexpected", f"{self._address} did not list its Undertow servers: {_text(answer)}")
+            raise AdminError("Unexpected", f"{self._address} did not list its Undertow servers: {self._told(answer)}")
         return answer.result
 
     async def _do(
@@ -129,7 +135,8 @@ class WildFly:
             return
         # An answer of 200 can still say "cancelled".
         where = "".join(f"/{kind}={name}" for part in address for kind, name in part.items())
-        raise AdminError("Unexpected", f"{self._address} said {answer.outcome} to {where}:{operation}: {_text(answer)}")
+        outcome = self._without_secrets(answer.outcome)
+        raise AdminError("Unexpected", f"{self._address} said {outcome} to {where}:{operation}: {self._told(answer)}")
 
     async def _ask(
         self,
@@ -149,8 +156,17 @@ class WildFly:
         except TimeoutError:
             raise AdminError("Unreachable", f"{self._address} did not answer within {limit_seconds:g} s") from None
         except aiohttp.ClientError as error:
-            raise AdminError("Unreachable", f"{self._address} can't be reached: {error}") from error
+            raise AdminError(
+                "Unreachable", f"{self._address} can't be reached: {self._without_secrets(str(error))}"
+            ) from None
         return self._read(status, raw)
+
+    def _told(self, answer: Answer) -> str:
+        """An answer that is not as it should be, in its own words."""
+        return self._without_secrets(_text(answer))
+
+    def _without_secrets(self, text: str) -> str:
+        return self._secret.sub("***", text)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -169,7 +185,7 @@ class WildFly:
                 try:
                     return msgspec.json.decode(raw, type=Answer)
                 except (msgspec.DecodeError, RecursionError):
-                    excerpt = raw[:80].decode(errors="replace")
+                    excerpt = self._without_secrets(raw[:EXCERPT_BYTES].decode(errors="replace"))
                     message = f"{self._address} is not a WildFly management endpoint: HTTP {status}, {excerpt!r}"
                     raise AdminError("Unexpected", message) from None
             case 401:

@@ -1,7 +1,9 @@
 """The port's adapter: `kubernetes.aio` for connection, authentication and TLS, narrow types for what comes back."""
 
+import json
 import logging
 import os
+import re
 import ssl
 from base64 import b64decode
 from collections.abc import Awaitable, Sequence
@@ -26,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS = 10
 JSON = "application/json"
-APPLY = "application/apply-patch+yaml"
+# With its charset: the client sends the body of any type that it doesn't know as it is.
+APPLY = "application/apply-patch+yaml; charset=utf-8"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
@@ -43,6 +46,10 @@ KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
+
+# Characters that YAML refuses, drops or takes for the end of a line, and halves of surrogate pairs, which no encoding
+# has (YAML 1.2, sections 5.1 and 5.4; go-yaml takes U+0085, U+2028 and U+2029 for line breaks).
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -308,7 +315,7 @@ class KubeCluster:
                 path_params={"namespace": namespace},
                 query_params=query,
                 header_params={"Accept": JSON, "Content-Type": content},
-                body=body,
+                body=_yaml(body) if content == APPLY else body,
                 auth_settings=["BearerToken"],
             )
             response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT_SECONDS)
@@ -318,6 +325,16 @@ class KubeCluster:
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ClusterError(response.status, _message(raw))
         return msgspec.json.decode(raw, type=kind)
+
+
+def _yaml(body: dict[str, Any] | None) -> bytes:
+    """JSON that YAML reads in the same way: a surrogate pair in escapes, as in ASCII JSON, is an error there."""
+    return NOT_IN_YAML.sub(_escape, json.dumps(body, ensure_ascii=False)).encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    is_half = "\ud800" <= match[0] <= "\udfff"  # Go makes U+FFFD of it too
+    return "\\ufffd" if is_half else f"\\u{ord(match[0]):04x}"
 
 
 async def _if_there(request: Awaitable[T]) -> T | None:

@@ -9,23 +9,24 @@ from quiesce.model.lease import Lease
 from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.text import shown
 from quiesce.model.times import Seconds
 
 Own = TypeVar("Own", AppServer, ServerGroup)
 
 
 class ClusterError(Exception):
-    """A request that the API server refused or did not answer; the message is the API server's own."""
+    """A request that the API server refused or did not answer; the message is the API server's own, fit to be shown."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = shown(message)
+        super().__init__(self.message)
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the object itself is refused: invalid, over a quota, against a policy, by a webhook that fails."""
-        return self.status in (400, 403, 422, 500)
+        """Whether the object itself is refused: invalid, too large, over a quota, by a failing webhook."""
+        return self.status in (400, 403, 413, 422, 500)
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -18,7 +18,13 @@ from quiesce.model.times import Seconds
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 600.0
 
-Credentials = tuple[str, str]
+
+class Credentials(msgspec.Struct, frozen=True):
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"  # whatever shows a session: an exception, a debugger
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -55,7 +61,7 @@ class Admins:
                 secret = server.spec.admin.credentials_secret_ref.name
                 message = f"{error.failure.message}: check username and password in Secret {secret!r}"
                 tried = self._refused.get(server.metadata.key)
-                if tried and tried.credentials[1].endswith("\n"):
+                if tried and tried.credentials.password.endswith("\n"):
                     message += ", whose password ends with a newline"
                 return AdminFailure("Unauthorized", message)
             return error.failure
@@ -115,7 +121,7 @@ class Admins:
                 raise AdminError("Unauthorized", refused.message)
         else:
             self._refused.pop(own.key, None)
-        return credentials, WildFly(live.status.pod_ip, port.number, *credentials)
+        return credentials, WildFly(live.status.pod_ip, port.number, credentials.username, credentials.password)
 
     async def _credentials(self, server: AppServer) -> Credentials:
         name = server.spec.admin.credentials_secret_ref.name
@@ -134,10 +140,10 @@ class Admins:
         if missing:
             raise AdminError("Misconfigured", f"Secret {name!r} lacks {' and '.join(missing)}")
         try:
-            username, password = secret["username"].decode(), secret["password"].decode()
+            found = Credentials(secret["username"].decode(), secret["password"].decode())
         except UnicodeDecodeError:
             raise AdminError("Misconfigured", f"username and password in Secret {name!r} are not UTF-8") from None
-        if ":" in username or not username.isprintable():  # no such name can be sent (RFC 7616, section 3.4.4)
-            bad = "ends with a newline" if username.endswith("\n") else "has a colon or a control character"
-            raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: {username!r}")
-        return username, password
+        if ":" in found.username or not found.username.isprintable():  # can't be sent (RFC 7616, section 3.4.4)
+            bad = "ends with a newline" if found.username.endswith("\n") else "has a colon or a control character"
+            raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: the server can't be asked with it")
+        return found

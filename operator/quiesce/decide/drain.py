@@ -27,6 +27,8 @@ MARGIN_POLL_SECONDS = 0.25
 BRIEF_SECONDS = 1.5
 SHORT_TIMEOUT_SECONDS = 5
 SLOW_POLL_SECONDS = 1.0
+# As many Services are named in the status; what is beyond them is looked up at each step of a drain.
+NAMED_SERVICES = 50
 
 
 def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
@@ -179,7 +181,7 @@ def record(o: Observation, aim: Aim) -> Drain:
         scope=aim.scope,
         requested_by=aim.requested_by,
         reason=aim.reason,
-        unconfirmable=o.unconfirmable or drain.unconfirmable,
+        unconfirmable=(o.unconfirmable or drain.unconfirmable)[:NAMED_SERVICES],
     )
 
 

@@ -8,10 +8,10 @@ from quiesce.model import names
 from quiesce.model.objects import Metadata
 from quiesce.model.plan import Note
 from quiesce.model.resources import AppServer, Scope, ServerGroup
+from quiesce.model.text import QUOTE_BYTES, quoted, shown
 
 DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
 WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
-REASON_LIMIT = 256  # an annotation may have a quarter of a megabyte, and statuses say it several times
 
 
 class SuspendValue(msgspec.Struct, frozen=True):
@@ -39,10 +39,11 @@ def accepted_suspend(metadata: Metadata, last: str | None) -> tuple[str | None, 
     text = metadata.annotations.get(names.SUSPEND)
     if text is None or parse_suspend(text):
         return text, None
+    last = last if last is not None and parse_suspend(last) else None
     kept = f"{last!r} stays in force" if last is not None else "it counts as absent"
     return last, Note(
         "BadAnnotation",
-        f"{names.SUSPEND}={text!r} is not true, false, a whole number of seconds (-1, 0, N) "
+        f"{names.SUSPEND}={quoted(text)} is not true, false, a whole number of seconds (-1, 0, N) "
         f"or a duration like 90s or 5m; {kept}",
     )
 
@@ -83,8 +84,8 @@ def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
             keep=True,
             scope="Server" if scope == "Server" else "Group",
             timeout=timeout if value.timeout is None else value.timeout,
-            requested_by=owner.metadata.annotated_by(names.SUSPEND),
-            reason=owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}")[:REASON_LIMIT],
+            requested_by=shown(owner.metadata.annotated_by(names.SUSPEND), QUOTE_BYTES),
+            reason=shown(owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}"), QUOTE_BYTES),
         )
     if "Suspended" in desired:
         return Aim(serve=False, keep=True, timeout=timeout, reason="desiredState is Suspended")

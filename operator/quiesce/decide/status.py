@@ -10,6 +10,7 @@ from quiesce.model.objects import Condition
 from quiesce.model.plan import CheckTemplate, Note, ServerPlan
 from quiesce.model.resources import AppServerStatus, ServerGroupStatus, ServerSays
 from quiesce.model.server import Report
+from quiesce.model.text import QUOTE_BYTES, REASON_BYTES, shown
 from quiesce.model.times import Moment, Seconds, moment
 
 replace = msgspec.structs.replace
@@ -164,11 +165,11 @@ def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
         if condition.type == "Progressing" and condition.status == "True" and condition.message
     }
     said |= dict.fromkeys(o.going, "the one before it is being deleted")
-    return tuple(f"{name} ({said[name]})" if name in said else name for name in plan.waits_for)
+    return tuple(f"{name} ({shown(said[name], QUOTE_BYTES)})" if name in said else name for name in plan.waits_for)
 
 
 def _stalls(plan: GroupPlan) -> str:
-    return _some(tuple(f"{name}: {message}" for name, message in plan.stalled), "; ")
+    return _some(tuple(f"{name}: {shown(message, QUOTE_BYTES)}" for name, message in plan.stalled), "; ")
 
 
 def _some(things: tuple[str, ...], separator: str) -> str:
@@ -212,8 +213,8 @@ def _conditions(
         Condition(
             type=kind,
             status="True" if holds else "False",
-            reason=reason,
-            message=message,
+            reason=shown(reason, REASON_BYTES),
+            message=shown(message),
             observed_generation=generation,
             last_transition_time=_since(known.get(kind), holds=holds) or moment(float(int(now))),
         )

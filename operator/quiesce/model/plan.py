@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from quiesce.model.resources import Drain, LastDrain, State
+from quiesce.model.text import MESSAGE_BYTES, REASON_BYTES, shown
 from quiesce.model.times import Seconds
 
 
@@ -111,6 +112,9 @@ class Note(msgspec.Struct, frozen=True):
     message: str
     warning: bool = True
 
+    def __post_init__(self) -> None:
+        _fit_to_be_shown(self, reason=REASON_BYTES, message=MESSAGE_BYTES)
+
 
 class ServerPlan(msgspec.Struct, frozen=True):
     """What to do with one server: `state`, `reason` and `message` go to the status, the log and the Event alike."""
@@ -128,3 +132,12 @@ class ServerPlan(msgspec.Struct, frozen=True):
     stalled: str = ""  # a reason, when a person or another program has to do something
     drifted: bool = False
     notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        _fit_to_be_shown(self, reason=REASON_BYTES, message=MESSAGE_BYTES, stalled=REASON_BYTES)
+
+
+def _fit_to_be_shown(said: Note | ServerPlan, **limits: int) -> None:
+    """What others wrote comes into these fields by many ways: it is cleaned and bounded here, for all of them."""
+    for field, limit in limits.items():
+        msgspec.structs.force_setattr(said, field, shown(getattr(said, field), limit))
