@@ -1,6 +1,7 @@
 """Servers that can't be asked: it is said where their owner looks, and what serves goes on serving."""
 
 import time
+from typing import Any
 
 from tests.cluster.load import Load, service_url
 from tests.estate import PASSWORD, USERNAME, Estate, Management, Watcher, kubectl, wait
@@ -69,6 +70,29 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.group("shop", replicas=1, version=2)
     wait("the mended template is rolled out", lambda: solo.pod_uid("shop-0") not in (pod, None), 60)
     solo.wait_ready("shop", 1)
+
+
+def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_not_let_in(solo: Estate) -> None:
+    """It has room for the pod that is there: for as large a one in its place, and for no larger one."""
+    solo.apply("v1", "ResourceQuota", "memory", spec={"hard": {"requests.memory": "256Mi"}})
+    solo.apply("v1", "ResourceQuota", "pods", spec={"hard": {"pods": "1"}})
+    solo.group("shop", replicas=1, container=_requests("256Mi"))
+    solo.wait_ready("shop", 1)
+    pod = solo.pod_uid("shop-0")
+    for attempt in ("256Mi of two quotas that are full", "each of which may be the one that is named"):
+        solo.group("shop", replicas=1, container=_requests("300Mi") | {"env": [{"name": "ATTEMPT", "value": attempt}]})
+        said = wait("it is told", lambda: _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
+        assert "quota memory: requests.memory=300Mi is needed, and of 256Mi 0 is used by others" in said
+    time.sleep(3)
+    assert solo.pod_uid("shop-0") == pod
+    assert solo.endpoints() == {"shop-0"}
+    solo.group("shop", replicas=1, version=2, container=_requests("256Mi"))
+    wait("a pod of the same size is rolled out", lambda: solo.pod_uid("shop-0") not in (pod, None), 60)
+    solo.wait_ready("shop", 1)
+
+
+def _requests(memory: str) -> dict[str, Any]:
+    return {"resources": {"requests": {"memory": memory}}}
 
 
 def test_a_server_in_admin_only_mode_is_not_let_in_and_leaves_without_a_drain(solo: Estate) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.model import names
-from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, Service
+from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, ResourceQuota, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
@@ -28,6 +28,8 @@ class FakeCluster:
         self.notes: list[str] = []  # reasons of Events
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
         self.nodes: dict[str, Node] = {}
+        self.resource_quotas: list[ResourceQuota] = []
+        self.pod_specs: dict[str, dict[str, Any]] = {}  # of pods that are there already
         self.refuse: Callable[[str, str], None] = lambda _request, _name: None
         self.alter: Callable[[Any], Any] = lambda applied: applied
         self._servers: dict[Key, AppServer] = {}
@@ -92,14 +94,25 @@ class FakeCluster:
         self._ask("secret", f"{namespace}/{name}")
         return self.secrets.get(name)
 
-    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
+    async def pod_manifest(self, namespace: str, name: str) -> dict[str, Any] | None:
+        pod = self._pods.get((namespace, name))
+        if pod is None:
+            return None
+        return {"metadata": {"uid": pod.metadata.uid}, "spec": self.pod_specs.get(name, {})}
+
+    async def quotas(self, namespace: str) -> list[ResourceQuota]:
+        return [quota for quota in self.resource_quotas if quota.metadata.namespace == namespace]
+
+    async def create_pod(self, manifest: dict[str, Any]) -> Pod:
         own = manifest["metadata"]
-        name = own.get("name") or f"{own['generateName']}x7k2p"
-        self._ask("check_pod" if dry_run else "create_pod", name)
-        made = msgspec.convert({**manifest, "metadata": {**own, "name": name, "uid": f"made-{name}"}}, Pod)
-        if not dry_run:
-            self.put(made)
+        self._ask("create_pod", own["name"])
+        made = msgspec.convert({**manifest, "metadata": {**own, "uid": f"made-{own['name']}"}}, Pod)
+        self.put(made)
         return made
+
+    async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        self._ask("check_pod", f"{manifest['metadata']['generateName']}x7k2p")
+        return manifest
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         self._ask("set_gate", f"{gate.open} {gate.reason}")

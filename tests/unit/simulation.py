@@ -519,10 +519,8 @@ class Simulation:
             case plan.AddFinalizer():
                 finalizers = (*server.metadata.finalizers, names.FINALIZER)
                 self.servers[name] = replace(server, metadata=replace(server.metadata, finalizers=finalizers))
-            case plan.CheckTemplate(manifest, checked):
-                if manifest["spec"]["containers"][0]["image"] == REFUSED:
-                    return True
-                self.notes[name] = replace(self.notes.get(name, Notes()), checked_template=checked)
+            case plan.CheckTemplate(manifest, _):
+                return bool(manifest["spec"]["containers"][0]["image"] == REFUSED)
             case plan.RemoveFinalizer():
                 del self.servers[name]
             case plan.ConsumeAnnotation(annotation):

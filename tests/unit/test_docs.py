@@ -186,11 +186,14 @@ def test_the_reference_has_every_value(title: str, values: Iterable[str]) -> Non
 # Troubleshooting, and the reasons that the code can write.
 
 CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
-# Words in the decisions and the loop that are no reasons: of Kubernetes, types, and a reason that is always replaced.
+# Words in the decisions and the loop that are no reasons: of Kubernetes, types, quantities and scopes of quotas, and a
+# reason that is always replaced.
 OTHERS = {
     *("AppServer", "ServerGroup", "Pod", "Service", "Event", "PodDisruptionBudget", "Normal", "Warning"),
     *("True", "False", "None", "Succeeded", "Failed", "ContainerCreating", "PodInitializing", "PodScheduled"),
     *("Managed", "AlwaysAllow", "RunContainerError", "ErrImagePull", "Always", "Report"),
+    *("Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "In", "NotIn", "Exists", "DoesNotExist", "PriorityClass"),
+    *("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity"),
 }
 # Reasons that are put together, by what is put together.
 COMPOSED = {

@@ -50,7 +50,7 @@ ADMIN_ONLY = report(active=None, waits_for="running-mode NORMAL: the server's is
 OPEN = SetGate(open=True, reason="ServerRuns", served_container=CONTAINER)
 CLOSE = SetGate(open=False, reason="ServerNotRunning")
 NEW = template("wildfly:2")
-CHECKED = Notes(checked_template=template_hash(NEW))
+CHECKED = Notes(checked_template=template_hash(NEW), checked_at=NOW)
 
 
 def new(**changes: Any) -> AppServer:
@@ -470,6 +470,49 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             id="a crash loop is mended by a new template",
         ),
         pytest.param(
+            look(server(template=NEW), notes=replace(CHECKED, checked_at=NOW - 10)),
+            "Running",
+            CHECK,
+            "",
+            id="one that was accepted a while ago is tried again before anything is taken away",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, status=status("Suspending", drain("Rollout", suspending_since=NOW - 3))),
+                pod(gate=False),
+                report("SUSPENDING", active=1),
+                notes=replace(CHECKED, checked_at=NOW - 10),
+            ),
+            "Suspending",
+            None,
+            "",
+            id="not while the drain lasts",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, status=status("Suspending", drain("Rollout", suspending_since=NOW - 3))),
+                pod(gate=False),
+                report("SUSPENDED"),
+                notes=replace(CHECKED, checked_at=NOW - 10),
+            ),
+            "Suspending",
+            CHECK,
+            "",
+            id="but before the pod is deleted",
+        ),
+        pytest.param(
+            look(
+                server(template=NEW, status=status("Suspending", drain("Rollout", suspending_since=NOW - 3))),
+                pod(gate=False),
+                report("SUSPENDED"),
+                notes=CHECKED.after(CHECK, Refusal(CHECK, "CheckTemplateRefused", "full", NOW + 5), NOW),
+            ),
+            "Starting",
+            ResumeServer(),
+            "CheckTemplateRefused",
+            id="a server whose next pod would not be let in any more goes back to service",
+        ),
+        pytest.param(
             look(
                 server(status=status("Suspending", drain("Rollout", suspending_since=NOW - 3))),
                 pod(gate=False),
@@ -552,7 +595,7 @@ def test_restart_makes_the_pod_out_of_date_and_takes_the_key_away() -> None:
     plan = decide(look(server(annotations={names.RESTART: "true"}), pod(uid="pod-1")))
     assert (plan.act, plan.restart_pod_uid) == (ConsumeAnnotation(names.RESTART), "pod-1")
     asked = server(status=status("Running", restart_pod_uid="pod-1"))
-    checked = Notes(checked_template=template_hash(template()))
+    checked = Notes(checked_template=template_hash(template()), checked_at=NOW)
     assert decide(look(asked, pod(uid="pod-1"), notes=checked)).state == "PreSuspend"
     # Made in the very same second, or by a clock that is behind: it is another pod.
     assert decide(look(asked, pod(uid="pod-2"), notes=checked)).state == "Running"

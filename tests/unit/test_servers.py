@@ -13,7 +13,7 @@ from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Node, Service
+from quiesce.model.objects import Metadata, Node, QuotaStatus, ResourceQuota, Service
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from tests.unit.build import NOW, drain, group, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
@@ -221,6 +221,105 @@ async def test_a_template_is_tried_under_a_name_that_the_api_server_makes_up() -
     cluster.refuse = lambda request, name: tried.append(name) if request == "check_pod" else None
     await Loop(cluster, out_of_date(), pod()).turn()
     assert tried == ["shop-0-x7k2p"]
+
+
+async def test_the_name_that_it_made_up_is_told_to_nobody() -> None:
+    """Or each try would be told as news."""
+    cluster = FakeCluster(out_of_date(), pod())
+
+    def refuse(request: str, name: str) -> None:
+        if request == "check_pod":
+            raise ClusterError(HTTPStatus.FORBIDDEN, f'pods "{name}" is forbidden: no')
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, out_of_date(), pod())
+    while await loop.turn() == 0:
+        pass
+    stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert stalled.message == 'pods "shop-0" is forbidden: no'
+
+
+def of_memory(limit: str, used: str) -> ResourceQuota:
+    amounts = QuotaStatus({"requests.memory": limit}, {"requests.memory": used})
+    return ResourceQuota(Metadata("small", "shop"), status=amounts)
+
+
+def asking(memory: str, image: str = "wildfly:2") -> dict[str, Any]:
+    of = template(image)
+    of["spec"]["containers"][0]["resources"] = {"requests": {"memory": memory}}
+    return of
+
+
+def exceeded(memory: str) -> str:
+    return f"exceeded quota: small, requested: requests.memory={memory}, used: requests.memory=512Mi, limited: x"
+
+
+@pytest.mark.parametrize(
+    ("memory", "said", "begins"),
+    [
+        pytest.param("512Mi", exceeded("512Mi"), True, id="it fits once the old pod is gone"),
+        pytest.param("600Mi", exceeded("600Mi"), False, id="it does not"),
+        pytest.param("512Mi", exceeded("600Mi"), False, id="a LimitRange adds to it"),
+        pytest.param("512Mi", "exceeded quota: other, requested: pods=1, used: x", False, id="a quota that nobody saw"),
+        pytest.param("512Mi", "exceeded quota: a wholly new message", False, id="words that can't be read"),
+        pytest.param("512Mi", "failed quota: small: must specify limits.memory", False, id="no matter of size"),
+    ],
+)
+async def test_a_server_is_taken_out_only_for_a_pod_that_a_quota_lets_in(memory: str, said: str, begins: bool) -> None:
+    one = server(template=asking(memory))
+    cluster = FakeCluster(one, pod())
+    cluster.resource_quotas = [of_memory("512Mi", "512Mi")]
+    cluster.pod_specs["shop-0"] = asking("512Mi")["spec"]
+
+    def refuse(request: str, name: str) -> None:
+        if request == "check_pod":
+            raise ClusterError(HTTPStatus.FORBIDDEN, f'pods "{name}" is forbidden: {said}')
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, one, pod())
+    for _ in range(20):
+        await loop.turn()
+        loop.now += 1
+    assert cluster.latest(pod()).holds(names.GATE) is not begins
+    told = next(c for c in loop.said().status.conditions if c.type == "Stalled")
+    assert (told.reason == "CheckTemplateRefused") is not begins
+    assert begins or said in told.message
+
+
+async def test_a_quota_that_was_filled_during_the_drain_takes_the_server_back_to_service() -> None:
+    one = server(template=asking("512Mi"), suspend_timeout_seconds=60)
+    cluster = FakeCluster(one, pod())
+    cluster.resource_quotas = [of_memory("512Mi", "512Mi")]
+    cluster.pod_specs["shop-0"] = asking("512Mi")["spec"]
+    loop = Loop(cluster, one, pod())
+    await loop.turn()
+    FakeWildFly.opened[-1].says = report(active=1)
+    for _ in range(15):
+        await loop.turn()
+        loop.now += 1
+    assert not cluster.latest(pod()).holds(names.GATE)
+    cluster.resource_quotas = [of_memory("256Mi", "512Mi")]
+    FakeWildFly.opened[-1].says = report("SUSPENDED", shed=True)
+    for _ in range(10):
+        await loop.turn()
+        loop.now += 0.1
+    assert FakeWildFly.opened[-1].done[-1] == "unshed"
+    assert cluster.count("delete_pod") == 0
+
+
+async def test_of_two_servers_that_a_quota_has_room_to_replace_one_by_one_one_is_taken() -> None:
+    """Both old pods count while they are there, and none of the new ones."""
+    first, second = (server(name, template=asking("600Mi")) for name in ("shop-0", "shop-1"))
+    cluster = FakeCluster(first, second, pod(), pod("shop-1"))
+    cluster.resource_quotas = [of_memory("1150Mi", "1024Mi")]
+    cluster.pod_specs = dict.fromkeys(("shop-0", "shop-1"), asking("512Mi")["spec"])
+    loop = Loop(cluster, first, second, pod(), pod("shop-1"))
+    for _ in range(40):
+        await loop.turn()
+        await loop.servers.reconcile("shop", "shop-1")
+        loop.now += 1
+    assert cluster.latest(pod()).metadata.deletion_timestamp or not cluster.latest(pod()).holds(names.GATE)
+    assert cluster.latest(pod("shop-1")).holds(names.GATE)
 
 
 async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_show() -> None:

@@ -360,7 +360,7 @@ PRE_SUSPEND = settled(
     report(),
     routes=("shop",),
 )
-MARGIN_OVER = Notes(confirmed_at=NOW - 3, shed_at=NOW - 3, checked_template=template_hash(NEW))
+MARGIN_OVER = Notes(confirmed_at=NOW - 3, shed_at=NOW - 3, checked_template=template_hash(NEW), checked_at=NOW)
 AT_CLOCK = look(PRE_SUSPEND, WITHDRAWN, report(active=2, shed=True), notes=MARGIN_OVER)
 
 
@@ -500,7 +500,7 @@ def test_a_generation_is_observed_when_it_is_known_what_to_make_of_it() -> None:
     o = look(newer)
     assert isinstance(decide(o).act, CheckTemplate)
     assert to_tell(o, decide(o)) == (None, None)
-    o = look(newer, notes=Notes(checked_template=template_hash(NEW)))
+    o = look(newer, notes=Notes(checked_template=template_hash(NEW), checked_at=NOW))
     written, _ = to_tell(o, decide(o))
     assert written is not None
     assert (written.state, written.observed_generation) == ("PreSuspend", 2)

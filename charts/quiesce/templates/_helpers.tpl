@@ -142,6 +142,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
+# Whether a new pod would fit in place of the one that it replaces.
+- apiGroups: [""]
+  resources: [resourcequotas]
+  verbs: [list]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]

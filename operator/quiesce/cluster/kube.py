@@ -18,7 +18,7 @@ from kubernetes.aio import client, config
 from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
 from quiesce.model import names
 from quiesce.model.lease import Lease
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, ResourceQuota, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
@@ -37,6 +37,7 @@ OWN = f"/apis/{names.API_VERSION}/namespaces/{{namespace}}"
 SERVERS = OWN + "/appservers"
 GROUPS = OWN + "/servergroups"
 PODS = "/api/v1/namespaces/{namespace}/pods"
+QUOTAS = "/api/v1/namespaces/{namespace}/resourcequotas"
 SERVICES = "/api/v1/namespaces/{namespace}/services"
 BUDGETS = "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
 KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
@@ -149,10 +150,20 @@ class KubeCluster:
         secret = await self._find(_named("/api/v1/namespaces/{namespace}/secrets", name), namespace, Secret)
         return None if secret is None else {key: b64decode(value) for key, value in secret.data.items()}
 
-    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod:
+    async def pod_manifest(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return await self._find(_named(PODS, name), namespace, dict[str, Any])
+
+    async def quotas(self, namespace: str) -> list[ResourceQuota]:
+        return await self._list(QUOTAS, namespace, "", ResourceQuota)
+
+    async def create_pod(self, manifest: dict[str, Any]) -> Pod:
+        return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest)
+
+    async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
         # A misspelt field is dropped, unless it is asked about: a pod that is needed must not fail for it.
-        query = [("dryRun", "All"), ("fieldValidation", "Strict")] if dry_run else []
-        return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest, query=query)
+        query = [("dryRun", "All"), ("fieldValidation", "Strict")]
+        namespace = manifest["metadata"]["namespace"]
+        return await self._send("POST", PODS, namespace, dict[str, Any], manifest, query=query)
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         own = pod.metadata

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from quiesce.model.lease import Lease
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Metadata, Narrow, Node, Pod, ResourceQuota, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.text import shown
@@ -63,7 +63,15 @@ class Cluster(Protocol):
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
-    async def create_pod(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Pod: ...
+    async def pod_manifest(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """All of it: what a Pod leaves out as well."""
+
+    async def quotas(self, namespace: str) -> list[ResourceQuota]: ...
+
+    async def create_pod(self, manifest: dict[str, Any]) -> Pod: ...
+
+    async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A dry run: the pod as it would be."""
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 

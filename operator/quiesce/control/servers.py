@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
@@ -14,6 +13,7 @@ from quiesce.control.admins import Admins
 from quiesce.control.events import publish
 from quiesce.control.groups import is_member, look_at_pods, members_of
 from quiesce.control.queue import back_off
+from quiesce.control.templates import Templates
 from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
@@ -30,16 +30,11 @@ from quiesce.model.times import Seconds
 FIRST_RETRY_SECONDS = 1.0
 # A server that gives no answer to a shed may do so soon; one that says no may be in the middle of something else.
 UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
-# For how long the API server's yes to a template is relied on.
-TEMPLATE_TAKEN_SECONDS = 600.0
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 NODE_KNOWN_SECONDS = 10.0
 # An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
-
-# What the API server says of a pod that a ResourceQuota has no room for.
-QUOTA = "exceeded quota"
 
 logger = logging.getLogger(__name__)
 replace = msgspec.structs.replace
@@ -56,7 +51,7 @@ class Servers:
         self._clock = clock
         self._instance = instance
         self._notes: dict[tuple[str, str], Notes] = {}
-        self._taken: dict[tuple[str, str], Seconds] = {}  # templates that the API server would take, and since when
+        self._templates = Templates(cluster, world, clock)
         self._written: dict[tuple[str, str], Seconds] = {}
         self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were looked at, and when
 
@@ -243,10 +238,8 @@ class Servers:
                 self._see_server(server, await cluster.set_finalizers(server, rest))
             case acts.ConsumeAnnotation(annotation), _:
                 self._see_server(server, await cluster.remove_annotation(server, annotation))
-            case acts.CheckTemplate(manifest, template_hash), _:
-                key = server.metadata.key
-                await self._check_template(*key, manifest, template_hash)
-                self._notes[key] = replace(self._notes[key], checked_template=template_hash)
+            case acts.CheckTemplate(), _:
+                await self._templates.check(server, act)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
             case acts.SetGate(), Pod():
@@ -258,22 +251,6 @@ class Servers:
                 await self._look_at_pod(server)
             case _, Pod():
                 await self._ask_server(o, act, pod)
-
-    async def _check_template(self, namespace: str, name: str, manifest: dict[str, Any], template_hash: str) -> None:
-        """Ask once for all servers of a roll."""
-        now = self._clock()
-        self._taken = {key: at for key, at in self._taken.items() if now - at < TEMPLATE_TAKEN_SECONDS}
-        if (namespace, template_hash) in self._taken:
-            return
-        # Under a name that nothing has: the pod that is to be replaced has its own.
-        rest = {key: value for key, value in manifest["metadata"].items() if key != "name"}
-        trial = {**manifest, "metadata": {**rest, "generateName": f"{name}-"}}
-        try:
-            await self._cluster.create_pod(trial, dry_run=True)
-        except ClusterError as error:
-            if QUOTA not in error.message:  # the old pod leaves before the new one counts
-                raise
-        self._taken[namespace, template_hash] = now
 
     async def _ask_server(self, o: Observation, act: Act, pod: Pod) -> None:
         endpoint = await self._admins.endpoint(o.server, pod)

@@ -84,7 +84,8 @@ class Notes(msgspec.Struct, frozen=True):
     refusal: Refusal | None = None
     aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
     labelled_at: Seconds = 0  # when labels were put back that somebody had taken off the pod
-    checked_template: str = ""  # the hash of the last template that the API server would take
+    checked_template: str = ""  # the hash of the template that the API server would take, as it said last
+    checked_at: Seconds = 0
     untold: Untold | None = None
 
     def refused(self, act: Act) -> Refusal | None:
@@ -104,6 +105,9 @@ class Notes(msgspec.Struct, frozen=True):
         aside = (*others, refusal) if refusal else others
         if isinstance(act, LabelPod):
             return replace(self, aside=aside, labelled_at=now)
+        if isinstance(act, CheckTemplate):
+            taken = "" if refusal else act.template_hash
+            return replace(self, aside=aside, checked_template=taken, checked_at=now)
         if refusal:
             return replace(self, aside=aside)
         return replace(self, aside=aside, acted=act, acted_at=now, acted_since=since)

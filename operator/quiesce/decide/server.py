@@ -54,6 +54,8 @@ SUSPENDED_POLL_SECONDS = 10.0
 YOUNG_SECONDS = 10
 # Labels that somebody takes off are put back no sooner than so long after the last time.
 LABELS_SECONDS = 10
+# A quota may have been filled, or made smaller, since the API server said that it would take a template's pod.
+CHECKED_SECONDS = 10
 # For a pod that nothing is gained by holding.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 
@@ -251,7 +253,11 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
         # and is to serve again.
         waits = "its template has changed, and too few others of its group serve: waits for them"
         return replace(_keep(o, aim), reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
-    return _stop(o, _rollout(o))
+    step = _stop(o, _rollout(o))
+    begins = drain is None or drain.scope != "Rollout"
+    if (begins or isinstance(step.act, DeletePod)) and o.now - o.notes.checked_at >= CHECKED_SECONDS:
+        return _check(o, aim, check)
+    return step
 
 
 def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:

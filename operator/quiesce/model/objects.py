@@ -238,6 +238,32 @@ class Event(Narrow, frozen=True):
         return found[1] if found and not self.message.startswith("Stopping container") else ""
 
 
+class QuotaSelector(Narrow, frozen=True):
+    scope_name: str
+    operator: str = "Exists"
+    values: tuple[str, ...] = ()
+
+
+class ScopeSelector(Narrow, frozen=True):
+    match_expressions: tuple[QuotaSelector, ...] = ()
+
+
+class QuotaSpec(Narrow, frozen=True):
+    scopes: tuple[str, ...] = ()
+    scope_selector: ScopeSelector | None = None
+
+
+class QuotaStatus(Narrow, frozen=True):
+    hard: dict[str, str] = {}
+    used: dict[str, str] = {}
+
+
+class ResourceQuota(Narrow, frozen=True):
+    metadata: Metadata
+    spec: QuotaSpec = QuotaSpec()
+    status: QuotaStatus = QuotaStatus()
+
+
 class Budget(Narrow, frozen=True):
     """A PodDisruptionBudget."""
 
