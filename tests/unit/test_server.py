@@ -20,6 +20,7 @@ from quiesce.model.objects import (
     NodeSpec,
     NodeStatus,
     ReadinessGate,
+    Running,
     Taint,
     Waiting,
 )
@@ -66,6 +67,13 @@ def init(reason: str) -> ContainerStatus:
     return ContainerStatus("migrate", state=ContainerState(Waiting(reason)))
 
 
+def behind(seconds: float, *, started: bool = False) -> Any:
+    """A pod whose init container has run for so long; one that has started is a sidecar."""
+    running = ContainerState(running=Running(moment(NOW - seconds)))
+    hangs = ContainerStatus("migrate", "containerd://2", state=running, started=started)
+    return pod(served="", gate=False, container=None, init=(hangs,))
+
+
 BOOTS = pod(gate=False, served="", up_for=5)
 UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes are available")
 
@@ -106,6 +114,23 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             None,
             "",
             id="an init container that waits for its turn",
+        ),
+        pytest.param(look(new(), behind(119)), "Starting", None, "", id="an init container may take 2 minutes"),
+        pytest.param(
+            look(new(), behind(120)), "Pending", None, "InitContainerRunning", id="one that hangs is told then"
+        ),
+        pytest.param(
+            look(server(), replace(behind(120), metadata=pod().metadata)),
+            "Pending",
+            None,
+            "InitContainerRunning",
+            id="in a pod that has served, too: its node was started again",
+        ),
+        pytest.param(
+            look(new(), behind(120, started=True)), "Pending", None, "ContainerNotRunning", id="a sidecar runs for ever"
+        ),
+        pytest.param(
+            look(new(), behind(119, started=True)), "Starting", None, "", id="what follows it may take as long"
         ),
         pytest.param(look(new(), BOOTS, UNREACHABLE), "Starting", None, "", id="it does not answer yet"),
         pytest.param(look(new(), BOOTS, report(runs=False)), "Starting", None, "", id="it says that it starts"),
@@ -697,6 +722,35 @@ def test_a_container_that_is_awaited_is_looked_at_when_it_is_overdue() -> None:
 def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_never_ran() -> None:
     plan = decide(look(server(), pod(container=None, ready=False, created_at=NOW - 3600), None))
     assert (plan.state, plan.stalled) == ("Starting", "")
+
+
+@pytest.mark.parametrize(
+    ("of", "at", "says", "act", "undone"),
+    [
+        pytest.param(
+            server(), pod(), report(), AddFinalizer(), look(server(finalizers=())), id="a `kubectl replace` without it"
+        ),
+        pytest.param(server(), pod(), report(), OPEN, look(server(), pod(gate=False)), id="somebody closes the gate"),
+        pytest.param(
+            server(),
+            pod(gate=False),
+            report("RUNNING"),
+            ResumeServer(),
+            look(server(status=status("Suspended", OURS)), pod(gate=False), report("SUSPENDED")),
+            id="somebody suspends the server again",
+        ),
+    ],
+)
+def test_what_has_taken_effect_and_is_undone_by_somebody_was_not_in_vain(
+    of: AppServer, at: Any, says: Any, act: Act, undone: Observation
+) -> None:
+    done = Notes(CONTAINER).after(act, None, NOW - 5)
+    seen = look(of, at, says, notes=done, now=NOW - 4).measured().notes
+    o = replace(undone, notes=seen).measured()
+    plan = decide(o)
+    assert (plan.act, plan.stalled) == (act, "")
+    again = replace(o, notes=o.notes.after(act, None, NOW), now=NOW + 3).measured()
+    assert decide(again).stalled == "NoEffect"
 
 
 RESTART = ConsumeAnnotation(names.RESTART)

@@ -1,5 +1,6 @@
 """The loop's part for one server: when it looks live, and what it makes of refusals."""
 
+import itertools
 from http import HTTPStatus
 from typing import Any
 
@@ -237,6 +238,29 @@ async def test_the_name_that_it_made_up_is_told_to_nobody() -> None:
         pass
     stalled = next(c for c in loop.said().status.conditions if c.type == "Stalled")
     assert stalled.message == 'pods "shop-0" is forbidden: no'
+
+
+async def test_other_words_for_the_same_refusal_are_written_once_a_minute() -> None:
+    """A webhook that says from which port it was asked."""
+    cluster = FakeCluster(new())
+    tries = itertools.count()
+
+    def refuse(request: str, _: str) -> None:
+        if request == "create_pod":
+            raise ClusterError(HTTPStatus.INTERNAL_SERVER_ERROR, f"read tcp 10.0.0.1:{40000 + next(tries)}: reset")
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, new())
+    for _ in range(110):
+        await loop.turn()
+        loop.now += 0.5
+    assert next(tries) > 5
+    assert cluster.count("server_status") == 2  # that it boots, and what keeps it from that
+    for _ in range(20):
+        await loop.turn()
+        loop.now += 1
+    assert cluster.count("server_status") == 3
+    assert cluster.notes.count("CreatePodRefused") == 1
 
 
 def of_memory(limit: str, used: str) -> ResourceQuota:

@@ -1,5 +1,6 @@
 """What a server waits for until it serves: its container, the server in it, and the pod around it."""
 
+from datetime import datetime
 from typing import cast
 
 import msgspec
@@ -112,14 +113,36 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
         if waiting and waiting.reason not in ORDINARY_WAITING:
             reason, message = _trouble(pod, container, waiting)
             return ServerPlan("Pending", reason, message, stalled=reason, tell_within=TROUBLE_SECONDS)
-    due = (seconds(pod.metadata.creation_timestamp) or o.now) + BOOT_STALLED_SECONDS
-    has_run = names.SERVED_CONTAINER in pod.metadata.annotations
-    if has_run or any(status.restart_count or status.state.running for status in statuses):
-        return BOOTING  # something ran or runs: what it comes to, the kubelet tells
+    for init in pod.status.init_container_statuses:
+        if init.state.running and not init.started:
+            return _waiting_for_init(o, pod, init)
+    own, has_run = o.own_status, names.SERVED_CONTAINER in pod.metadata.annotations
+    if has_run or (own and (own.restart_count or own.state.terminated)):
+        return BOOTING  # what it comes to, the kubelet tells
+    since = [pod.metadata.creation_timestamp, *(at for status in statuses for at in _changes(status))]
+    due = max((at.timestamp() for at in since if at), default=o.now) + BOOT_STALLED_SECONDS
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)
-    message = f"no container has run for {BOOT_STALLED_SECONDS} s since the pod was made: see the pod's Events"
+    message = (
+        f"the server's container has not started, and no other has for {BOOT_STALLED_SECONDS} s: see the pod's Events"
+    )
     return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
+
+
+def _waiting_for_init(o: Observation, pod: Pod, init: ContainerStatus) -> ServerPlan:
+    up_for = _up_for(o, init)
+    if up_for < BOOT_STALLED_SECONDS:
+        return replace(BOOTING, wake=BOOT_STALLED_SECONDS - up_for)
+    log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {init.name}"
+    message = f"init container {init.name} has kept the server from starting for {BOOT_STALLED_SECONDS} s: see `{log}`"
+    return ServerPlan("Pending", "InitContainerRunning", message, stalled="InitContainerRunning")
+
+
+def _changes(status: ContainerStatus) -> tuple[datetime | None, ...]:
+    """When a container started, or ended."""
+    running = status.state.running.started_at if status.state.running else None
+    ends = (state.terminated.finished_at for state in (status.state, status.last_state) if state.terminated)
+    return (running, *ends)
 
 
 def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[str, str]:

@@ -8,7 +8,19 @@ import msgspec
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
-from quiesce.model.plan import Act, CheckTemplate, ConsumeAnnotation, LabelPod, ServerPlan, Shed
+from quiesce.model.plan import (
+    Act,
+    AddFinalizer,
+    CheckTemplate,
+    ConsumeAnnotation,
+    LabelPod,
+    ResumeServer,
+    ServerPlan,
+    SetGate,
+    Shed,
+    SuspendServer,
+    Unshed,
+)
 from quiesce.model.resources import STAYS, AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, seconds
@@ -80,7 +92,7 @@ class Notes(msgspec.Struct, frozen=True):
     silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
-    acted_since: Seconds = 0  # when it was first done, if it had to be repeated
+    acted_since: Seconds | None = None  # when it was first done, as long as it has had no effect
     refusal: Refusal | None = None
     aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
     labelled_at: Seconds = 0  # when labels were put back that somebody had taken off the pod
@@ -98,7 +110,7 @@ class Notes(msgspec.Struct, frozen=True):
     def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
         """With what became of an act."""
         replace = msgspec.structs.replace
-        since = self.acted_since if self.repeats(act, now) else now
+        since = self.acted_since if self.repeats(act, now) and self.acted_since is not None else now
         if not isinstance(act, ASIDE):
             return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
         others = tuple(other for other in self.aside if type(other.act) is not type(act))
@@ -131,19 +143,25 @@ class Observation(msgspec.Struct, frozen=True):
 
     def in_vain_for(self, act: Act) -> Seconds:
         """For how long an act was said to be done, again and again, and what it is for is not so."""
-        return self.now - self.notes.acted_since if self.notes.repeats(act, self.now) else 0
+        since = self.notes.acted_since
+        return self.now - since if since is not None and self.notes.repeats(act, self.now) else 0
 
     @property
     def container(self) -> ContainerStatus | None:
-        """The container that runs the server, if it runs: the one with the admin port.
+        """The container that runs the server, if it runs."""
+        found = self.own_status
+        return found if found and found.state.running and found.container_id else None
+
+    @property
+    def own_status(self) -> ContainerStatus | None:
+        """Of the container that is to run the server: the one with the admin port.
 
         A pod may be older than the port's name in the spec: it has the name that it was made with.
         """
         if self.pod is None:
             return None
         port = self.pod.port(self.server.spec.admin.port, self.pod.metadata.annotations.get(names.ADMIN_PORT, ""))
-        found = next((c for c in self.pod.status.container_statuses if port and c.name == port.container), None)
-        return found if found and found.state.running and found.container_id else None
+        return next((c for c in self.pod.status.container_statuses if port and c.name == port.container), None)
 
     @property
     def missed(self) -> bool:
@@ -274,6 +292,21 @@ class Observation(msgspec.Struct, frozen=True):
         """Not when somebody else has taken the annotation away: the next one of its name is another request."""
         return not isinstance(act, ConsumeAnnotation) or act.annotation in self.server.metadata.annotations
 
+    def _has_effect(self, act: Act | None) -> bool:
+        """Whether what an act was for is so: if it is not some time later, somebody else has taken it back."""
+        report = self.admin if isinstance(self.admin, Report) else None
+        match act, self.pod, report:
+            case AddFinalizer(), _, _:
+                return names.FINALIZER in self.server.metadata.finalizers
+            case SetGate(is_open, _, served), Pod() as pod, _:
+                return pod.holds(names.GATE) == is_open and served in ("", self._served_container)
+            case Shed() | Unshed(), _, Report(shed=shed, sheds_all=sheds_all):
+                return sheds_all if isinstance(act, Shed) else not shed
+            case SuspendServer() | ResumeServer(), _, Report(suspend_state=state):
+                return (state == "RUNNING") == isinstance(act, ResumeServer)
+            case _:
+                return False
+
     def measured(self) -> Self:
         """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
         container_id = self.container.container_id if self.container else ""
@@ -312,6 +345,7 @@ class Observation(msgspec.Struct, frozen=True):
                 notes,
                 aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
                 acted=notes.acted if notes.acted and self._still_asks(notes.acted) else None,
+                acted_since=None if self._has_effect(notes.acted) else notes.acted_since,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
                 shed_at=(notes.shed_at or self.now) if shed else None,
                 answered_at=(notes.answered_at or (self.now if quiet else None)) if shed else None,

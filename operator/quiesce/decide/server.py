@@ -10,6 +10,7 @@ from quiesce.decide.boot import (
     NOT_READY,
     REPEAT_SECONDS,
     SLOW_POLL_SECONDS,
+    TROUBLE_SECONDS,
     boot,
     not_ready,
 )
@@ -72,7 +73,7 @@ def decide(o: Observation) -> ServerPlan:
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
-        plan = _beside(o, plan if plan.stalled else _told(plan, refusal), asked.act)
+        plan = _beside(o, plan if plan.stalled else _told(o, plan, refusal), asked.act)
     if plan.stalled and plan.stalled != o.told_stalled:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
@@ -88,7 +89,7 @@ def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
     if not lost:
         return plan
     act, rests_for = LabelPod(lost), o.notes.labelled_at + LABELS_SECONDS - o.now
-    plan = plan if plan.stalled else _told(plan, o.notes.refused(act))
+    plan = plan if plan.stalled else _told(o, plan, o.notes.refused(act))
     return _awake(plan, rests_for) if rests_for > 0 else _beside(o, plan, act)
 
 
@@ -106,17 +107,21 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
         return plan
     refusal = notes.refused(act)
     next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
-    plan = _told(plan, refusal)
+    plan = _told(o, plan, refusal)
     if o.in_vain_for(act) >= NO_EFFECT_SECONDS:
         message = f"{type(act).__name__} was accepted, and has changed nothing: it is tried again"
         plan = replace(plan, stalled="NoEffect", message=message)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
 
 
-def _told(plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
-    if refusal and refusal.count == 1 and isinstance(refusal.act, Shed):
+def _told(o: Observation, plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
+    if refusal is None or (refusal.count == 1 and isinstance(refusal.act, Shed)):
         return plan  # the next try, or the end of them, is soon
-    return replace(plan, stalled=refusal.reason, message=refusal.message) if refusal else plan
+    told = replace(plan, stalled=refusal.reason, message=refusal.message)
+    before = o.server.status
+    is_known = refusal.count > 1 and (plan.state, plan.drain, plan.finished) == (before.state, before.suspend, None)
+    # Other words for the same may come with every try.
+    return replace(told, tell_within=TROUBLE_SECONDS) if is_known and o.told_stalled == refusal.reason else told
 
 
 def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
@@ -267,7 +272,7 @@ def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:
         state, drain = o.server.status.state or "Pending", o.server.status.suspend
         return ServerPlan(state, "CheckingTemplate", "asks for a dry run of the new template", drain=drain, act=check)
     # An act that is refused does not wait for long enough to keep a template away that may mend it.
-    return _beside(o, _told(_paced(o, _keep(o, aim)), refusal), check)
+    return _beside(o, _told(o, _paced(o, _keep(o, aim)), refusal), check)
 
 
 def _stop(o: Observation, aim: Aim) -> ServerPlan:

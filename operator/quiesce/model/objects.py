@@ -109,6 +109,7 @@ class Running(Narrow, frozen=True):
 class Terminated(Narrow, frozen=True):
     exit_code: int = 0
     reason: str = ""
+    finished_at: datetime | None = None
 
 
 class ContainerState(Narrow, frozen=True):
@@ -121,6 +122,7 @@ class ContainerStatus(Narrow, frozen=True):
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
     ready: bool = False
+    started: bool = False  # of an init container: it is a sidecar, and has started
     restart_count: int = 0
     image: str = ""
     state: ContainerState = ContainerState()
