@@ -70,6 +70,17 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.group("shop", replicas=1, version=2)
     wait("the mended template is rolled out", lambda: solo.pod_uid("shop-0") not in (pod, None), 60)
     solo.wait_ready("shop", 1)
+    pod = solo.pod_uid("shop-0")
+    solo.group("shop", replicas=1, version=2, port="nowhere")
+    wait("a port that there is not is told", lambda: "'nowhere'" in _stalled(solo, "BadTemplate", "shop-0"), 30)
+    wait("and by the group", lambda: "'nowhere'" in solo.condition("sg", "shop", "Stalled")["message"], 10)
+    assert solo.endpoints() == {"shop-0"}
+    kubectl("-n", solo.namespace, "delete", "pod", "shop-0")
+    wait("the pod comes back", lambda: solo.pod_uid("shop-0") not in (pod, None), 10)
+    wait("it serves", lambda: solo.endpoints() == {"shop-0"}, 60)
+    solo.group("shop", replicas=1, version=2)
+    wait("nothing is stalled", lambda: solo.condition("sg", "shop", "Stalled")["status"] == "False", 20)
+    wait("nor is the server", lambda: solo.condition("aps", "shop-0", "Stalled")["status"] == "False", 20)
 
 
 def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_not_let_in(solo: Estate) -> None:

@@ -577,3 +577,31 @@ def test_a_surge_does_not_count_as_updated_for_another() -> None:
         look_at_group(SURGE, member(0, SURGE, template=template()), *(rolled(SURGE, n) for n in (1, 2, 3)))
     )
     assert (plan.ready, plan.updated) == (4, 2)
+
+
+def test_a_template_that_can_not_become_a_pod_goes_to_no_server_that_has_another() -> None:
+    """Its next pod would be its last; and it is reported in the group's own words, once."""
+    good = group(3, suspend_timeout_seconds=60)
+    port = replace(good.spec.template.spec.admin, port="nowhere")
+    bad = group(3, suspend_timeout_seconds=90, template=template("wildfly:2"), admin=port)
+    told = "spec.template.spec.admin.port: no container in spec.template has a port named 'nowhere'"
+    servers = [member(number, good) for number in range(2)]
+    applied_to = {
+        act.manifest["metadata"]["name"]: act.manifest["spec"] for act in applies(bad, *servers, lost(2, good))
+    }
+    assert set(applied_to) == {"shop-0", "shop-1", "shop-2"}
+    for spec in applied_to.values():
+        assert spec["suspendTimeoutSeconds"] == 90
+        assert (spec["template"], spec["admin"]["port"]) == (template(), "management")
+    ((name, said),) = decide_group(look_at_group(bad, *servers, lost(2, good))).stalled
+    assert name == "shop"
+    assert said.startswith(told)
+
+
+def applies(of: ServerGroup, *members: Member) -> list[ApplyServer]:
+    return [act for act in decide_group(look_at_group(of, *members)).acts if isinstance(act, ApplyServer)]
+
+
+def lost(ordinal: int, of: ServerGroup) -> Member:
+    """A server whose pod somebody has deleted."""
+    return member(ordinal, of, None, status=status("Starting"))

@@ -41,7 +41,7 @@ from quiesce.model.plan import (
 from quiesce.model.resources import AppServer, AppServerStatus
 from quiesce.model.server import AdminFailure
 from quiesce.model.times import moment
-from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
+from tests.unit.build import CONTAINER, NOW, drain, group, look, pod, report, server, status, template
 
 replace = msgspec.structs.replace
 
@@ -722,6 +722,33 @@ def test_a_container_that_is_awaited_is_looked_at_when_it_is_overdue() -> None:
 def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_never_ran() -> None:
     plan = decide(look(server(), pod(container=None, ready=False, created_at=NOW - 3600), None))
     assert (plan.state, plan.stalled) == ("Starting", "")
+
+
+PORTLESS: dict[str, Any] = {"admin": replace(server().spec.admin, port="nowhere")}
+NOWHERE = "spec.admin.port: no container in spec.template has a port named 'nowhere'; there are ['http', 'management']"
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "says"),
+    [
+        pytest.param(look(server(**PORTLESS)), "Running", NOWHERE, id="its own"),
+        pytest.param(look(group=group(**PORTLESS)), "Running", f"spec.template.{NOWHERE}", id="its group's"),
+        pytest.param(look(group=group(**PORTLESS, deleted=True)), "Running", "", id="a group's that gives none"),
+        pytest.param(
+            look(server(**PORTLESS, annotations={names.SUSPEND: "true"}), pod(gate=False), report("SUSPENDED")),
+            "Suspended",
+            NOWHERE,
+            id="of a suspended server",
+        ),
+        pytest.param(look(server(**PORTLESS, desired_state="Stopped")), "PreSuspend", "", id="of one that is to stop"),
+    ],
+)
+def test_that_no_pod_can_follow_is_reported_while_the_old_one_goes_on(
+    observation: Observation, state: str, says: str
+) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.stalled) == (state, "BadTemplate" if says else "")
+    assert not says or plan.message == says
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from quiesce.decide.kept import keep, owner_reference
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
-from quiesce.decide.target import is_serving, servers_wanted, target_hash, target_spec
+from quiesce.decide.target import flaw, flaw_of_group, is_serving, servers_wanted, target_hash, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyObject, ApplyServer, ConsumeAnnotation, DeleteObject, DeleteServer, Note
@@ -54,6 +54,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     wanted = [m for m in o.members if m.name not in leaving]
     surge, updated = beyond(wanted, group.spec.replicas), target_hash(group)
     serving = {m.name for m in wanted if is_serving(m, group)}
+    bad = flaw_of_group(group)
     plan = GroupPlan(
         ready=len(serving),
         updated=sum(m.pod_has(updated) for m in wanted if m.name not in surge),  # a surge is no server's update
@@ -67,7 +68,8 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         stalled=(
             *((name, TAKEN) for name in sorted(o.taken)),
             *o.refused,
-            *((m.name, message) for m in o.members if (message := _stalled(m))),
+            *(((group.metadata.name, bad),) if bad else ()),
+            *((m.name, message) for m in o.members if (message := _stalled(m)) and (message != bad)),
         ),
         wake=min(
             (left for m in wanted if 0 < (left := UNREADY_SECONDS - m.unready_for(o.now)) < UNREADY_SECONDS),
@@ -118,11 +120,12 @@ def _create(o: GroupObservation, free: list[str], there: int) -> list[Act]:
 def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge: set[str]) -> list[Act]:
     """Servers that are to be otherwise, the last first.
 
+    A template that can't become a pod goes to no server that has another: there would be none after its pod.
     What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
     template. Other servers get a new template only as far as the budget has room.
     """
     target, updated = target_spec(o.group), target_hash(o.group)
-    room = _room(o.group, serving)
+    room, is_bad = _room(o.group, serving), bool(flaw_of_group(o.group))
     # Those that are suspended are what one can go back to while a server has not come to run with the template.
     unproven = any(m.server.spec.template == target.template and not _has_run(m, updated) for m in wanted)
     proven = any(_has_run(m, updated) for m in wanted)
@@ -131,12 +134,12 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
         own, spec, is_surge = member.server.spec, target, member.name in surge
         # One whose pod is not what its own spec asks for has had its share of the budget.
         is_out = member.is_out(o.now) or (_is_suspended(member, o.group) and not unproven)
-        costs = member.pod_is_current and not member.is_to_restart and not is_out
-        if costs and not member.pod_has(updated):
-            if room > 0:
-                room -= 1
-            else:  # the port's name goes with the template that names it
-                spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
+        costs = member.pod_is_current and not member.is_to_restart and not is_out and not member.pod_has(updated)
+        if (costs and room <= 0) or (is_bad and not flaw(member.server, o.group)):
+            # The port's name goes with the template that names it.
+            spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
+        elif costs:
+            room -= 1
         unproven |= not proven and spec.template == target.template
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))

@@ -25,6 +25,7 @@ from quiesce.decide.observation import (
 )
 from quiesce.decide.podspec import BadTemplateError, build_pod, pod_labels, template_hash
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
+from quiesce.decide.target import flaw, flaw_of_group, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.plan import (
@@ -69,7 +70,7 @@ def decide(o: Observation) -> ServerPlan:
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
         plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
-        plan = _labelled(o, plan)
+        plan = _without_successor(o, _labelled(o, plan))
     if asked and asked.act and refusal:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
@@ -78,6 +79,18 @@ def decide(o: Observation) -> ServerPlan:
         plan = replace(plan, tell_within=0)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
+    """The pod that is there goes on, and it is reported at once that no other can be made after it."""
+    if o.pod is None or plan.stalled or not aim_of(o.server, o.group).keep:
+        return plan
+    bad = flaw(o.server, o.group)
+    if o.group and not bad and not o.group.metadata.deletion_timestamp:
+        own, target = o.server.spec, target_spec(o.group)
+        is_same = (own.template, own.admin.port) == (target.template, target.admin.port)
+        bad = "" if is_same else flaw_of_group(o.group)
+    return replace(plan, stalled="BadTemplate", message=bad) if bad else plan
 
 
 def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:

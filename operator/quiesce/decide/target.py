@@ -4,10 +4,11 @@ import msgspec
 
 from quiesce.decide.budget import max_surge, max_unavailable
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, ordinal_of
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
-from quiesce.model.resources import AppServerSpec, ServerGroup
+from quiesce.model.objects import OwnMetadata
+from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
 from quiesce.model.times import Seconds
 
 replace = msgspec.structs.replace
@@ -26,6 +27,22 @@ def target_spec(group: ServerGroup) -> AppServerSpec:
 def target_hash(group: ServerGroup) -> str:
     """Of the pod template that servers are to have."""
     return template_hash(target_spec(group).template)
+
+
+def flaw(server: AppServer, group: ServerGroup | None) -> str:
+    """Why no pod can be made of a server's spec; empty when one can."""
+    try:
+        build_pod(server, group)
+    except BadTemplateError as error:
+        return str(error)
+    return ""
+
+
+def flaw_of_group(group: ServerGroup) -> str:
+    """Why no pod can be made of what servers are to have."""
+    own = group.metadata
+    found = flaw(AppServer(OwnMetadata(name=f"{own.name}-0", namespace=own.namespace), target_spec(group)), group)
+    return f"spec.template.{found}" if found else ""
 
 
 def is_serving(member: Member, group: ServerGroup) -> bool:
