@@ -143,7 +143,16 @@ def test_the_policy_takes_the_same_values(dry: pykube.HTTPClient, manifest: Make
     assert taken == SUSPEND_VALUES
 
 
-@pytest.mark.parametrize(("value", "quoted"), [("soon", '"soon"'), ("", '""'), ("5\n", r'"5\n"'), ("٣", '"٣"')])
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("soon", '"soon"'),
+        ("", '""'),
+        ("5\n", r'"5\n"'),
+        ("٣", '"٣"'),
+        pytest.param(60_000 * "😀", f'"{100 * "😀"}..."', id="long"),
+    ],
+)
 def test_the_policy_quotes_a_bad_value(dry: pykube.HTTPClient, manifest: MakeManifest, value: str, quoted: str) -> None:
     message = refusal(dry, with_suspend(manifest("AppServer"), value))
     assert f"{names.SUSPEND}={quoted} is not true, false, a whole number" in message

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from quiesce.cluster.port import ClusterError, Own, Snapshot
+from quiesce.control.events import Recorder
 from quiesce.model import names
 from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, ResourceQuota, Service
-from quiesce.model.plan import SetGate
+from quiesce.model.plan import Note, SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
 from quiesce.model.times import Seconds, moment
@@ -25,7 +26,7 @@ class FakeCluster:
 
     def __init__(self, *things: AppServer | ServerGroup | Pod | Service) -> None:
         self.asked: list[str] = []
-        self.notes: list[str] = []  # reasons of Events
+        self.events: dict[str, dict[str, Any]] = {}  # by name
         self.secrets: dict[str, dict[str, bytes]] = {"shop-admin": {"username": b"u", "password": b"p"}}
         self.nodes: dict[str, Node] = {}
         self.resource_quotas: list[ResourceQuota] = []
@@ -178,7 +179,18 @@ class FakeCluster:
         return self._put(replace(group, status=msgspec.convert(status, type(group.status))))
 
     async def create_event(self, event: dict[str, Any]) -> None:
-        self.notes.append(event["reason"])
+        name = event["metadata"]["name"]
+        self._ask("create_event", name)
+        if name in self.events:
+            raise ClusterError(409, f"{name} already exists")
+        self.events[name] = event
+
+    async def count_event(self, metadata: dict[str, str], series: dict[str, Any]) -> bool:
+        self._ask("count_event", metadata["name"])
+        known = self.events.get(metadata["name"])
+        if known:
+            known["series"] = series
+        return known is not None
 
     def _ask(self, request: str, name: str = "") -> None:
         self.asked.append(request)
@@ -202,6 +214,20 @@ class FakeCluster:
             Budget: self._budgets,
         }
         return kinds[kind]
+
+
+class FakeRecorder(Recorder):
+    """Keeps what it is given, and writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeCluster(), "test", lambda: 0.0)
+        self.notes: list[Note] = []
+
+    def record(self, owner: AppServer | ServerGroup, note: Note, now: Seconds) -> None:  # noqa: ARG002
+        self.notes.append(note)
+
+    def reasons(self) -> list[str]:
+        return [note.reason for note in self.notes]
 
 
 class FakeWildFly:

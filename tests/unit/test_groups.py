@@ -17,7 +17,7 @@ from quiesce.model.plan import ApplyServer
 from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
 from tests.unit.build import NOW, group, look_at_group, member, pod, server, status, template
-from tests.unit.fake import FakeCluster, refusing
+from tests.unit.fake import FakeCluster, FakeRecorder, refusing
 
 KEY = ("shop", "shop")
 OLD = group(3)
@@ -28,8 +28,8 @@ replace = msgspec.structs.replace
 class Loop:
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
-        self.cluster, self.world = cluster, World()
-        self.groups = Groups(cluster, self.world, lambda: self.now, "test")
+        self.cluster, self.world, self.events = cluster, World(), FakeRecorder()
+        self.groups = Groups(cluster, self.world, lambda: self.now, self.events)
         for thing in seen:
             self.see(thing)
 
@@ -70,10 +70,10 @@ async def test_a_server_that_is_refused_is_told_once_and_keeps_no_other_from_bei
     assert ("shop", "shop-1") in loop.world.servers
     assert await loop.turn() == REFUSED_RETRY_SECONDS
     assert loop.stalled() == "shop-0: apply_server shop-0 is refused"
-    written, told = cluster.count("group_status"), len(cluster.notes)
+    written, told = cluster.count("group_status"), len(loop.events.notes)
     assert await loop.turn() == REFUSED_RETRY_SECONDS
     assert cluster.count("group_status") == written
-    assert len(cluster.notes) == told
+    assert len(loop.events.notes) == told
     cluster.refuse = refusing("nothing", 422)
     await loop.turn()
     assert ("shop", "shop-0") in loop.world.servers
@@ -243,9 +243,47 @@ async def test_a_status_that_can_not_be_written_keeps_no_server_down() -> None:
     cluster.refuse = refusing("group_status", 403)
     loop = Loop(cluster, group(1))
     assert await loop.turn() == 0
-    with pytest.raises(ClusterError):
-        await loop.turn()
+    assert ("shop", "shop-0") in loop.world.servers
+    waits = [await loop.turn() for _ in range(2)]
     assert loop.world.taken_up[KEY] == 1
+    assert all(wait and wait <= 0.5 for wait in waits)
+    assert (loop.events.reasons(), cluster.count("group_status")) == (["StatusRefused"], 1)
+    for _ in range(100):
+        wait = await loop.turn()
+        assert wait is not None
+        loop.now += wait
+    assert cluster.count("group_status") < 101  # at most every 30 s in the end
+    assert loop.now - NOW > 2000
+
+
+@pytest.mark.parametrize("code", [0, 409, 429, 503])
+async def test_an_api_server_that_fails_at_a_groups_status_alone_keeps_no_server_down(code: int) -> None:
+    cluster = FakeCluster(group(1))
+    cluster.refuse = refusing("group_status", code)
+    loop = Loop(cluster, group(1))
+    await loop.turn()
+    for _ in range(2):
+        with pytest.raises(ClusterError):
+            await loop.turn()
+    assert loop.events.reasons() == []
+    assert await loop.turn()
+    assert loop.events.reasons() == ["StatusRefused"]
+
+
+async def test_a_restart_that_can_not_be_written_down_waits_and_holds_nothing_else_up() -> None:
+    asked = replace(ROLL, metadata=replace(ROLL.metadata, annotations={names.RESTART: "now"}))
+    things = estate(asked)
+    cluster = FakeCluster(*things)
+    cluster.refuse = refusing("group_status", 413)
+    loop = Loop(cluster, *things)
+    await loop.turn()
+    assert cluster.count("apply_server") == 1  # the new template
+    assert names.RESTART in loop.world.groups[KEY].metadata.annotations
+    cluster.refuse = refusing("nothing", 0)
+    loop.now += 30
+    await loop.turn()
+    assert names.RESTART not in loop.world.groups[KEY].metadata.annotations
+    assert loop.world.groups[KEY].status.restart_requested_at == moment(NOW + 30)
 
 
 async def test_a_service_that_lost_its_labels_gets_them_back() -> None:

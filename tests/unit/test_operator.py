@@ -7,7 +7,8 @@ import pytest
 
 from quiesce.cluster.port import ClusterError
 from quiesce.control.operator import Operator
-from tests.unit.build import group, server
+from quiesce.model.plan import Note
+from tests.unit.build import NOW, group, server
 from tests.unit.fake import FakeCluster, refusing
 
 
@@ -51,3 +52,15 @@ async def test_a_resync_that_fails_is_tried_again_and_does_not_end_the_operator(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_what_was_recorded_before_the_end_is_written() -> None:
+    cluster = FakeCluster()
+    operator = Operator(cluster, "test")
+    task = asyncio.create_task(operator.run())
+    await asyncio.sleep(0)
+    operator._events.record(server(), Note("Drained", ""), NOW)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert [event["reason"] for event in cluster.events.values()] == ["Drained"]

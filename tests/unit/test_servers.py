@@ -14,10 +14,12 @@ from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
 from quiesce.model import names
-from quiesce.model.objects import Metadata, Node, QuotaStatus, ResourceQuota, Service
+from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, ResourceQuota, Service
+from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
+from quiesce.model.times import Seconds
 from tests.unit.build import NOW, drain, group, pod, report, server, status, template
-from tests.unit.fake import FakeCluster, FakeWildFly, refusing
+from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
 from tests.unit.test_world import endpoints
 
 KEY, KEY_OF_GROUP = ("shop", "shop-0"), ("shop", "shop")
@@ -34,8 +36,8 @@ class Loop:
 
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
-        self.cluster, self.world = cluster, World()
-        self.servers = Servers(cluster, self.world, Admins(cluster), lambda: self.now, "test")
+        self.cluster, self.world, self.events = cluster, World(), FakeRecorder()
+        self.servers = Servers(cluster, self.world, Admins(cluster), lambda: self.now, self.events)
         for thing in seen:
             see = self.world.see_server if isinstance(thing, AppServer) else self.world.see_pod
             see(thing)
@@ -91,7 +93,7 @@ async def test_labels_that_nobody_can_put_back_are_tried_again_now_and_then_and_
     for _ in range(20):
         await loop.turn()
     assert cluster.count("label_pod") == 1
-    assert cluster.notes.count("LabelPodRefused") == 1
+    assert loop.events.reasons().count("LabelPodRefused") == 1
     assert loop.said().status.state == "Running"
 
 
@@ -168,7 +170,7 @@ async def test_a_refused_pod_is_told_once_and_tried_again_later(code: int) -> No
     assert await loop.turn() == pytest.approx(1)
     assert await loop.turn() == pytest.approx(1)
     assert cluster.count("create_pod") == 1
-    assert cluster.notes.count("CreatePodRefused") == 1
+    assert loop.events.reasons().count("CreatePodRefused") == 1
     assert {c.type: c.reason for c in loop.said().status.conditions}["Stalled"] == "CreatePodRefused"
     loop.now += 1
     await loop.turn()
@@ -260,7 +262,7 @@ async def test_other_words_for_the_same_refusal_are_written_once_a_minute() -> N
         await loop.turn()
         loop.now += 1
     assert cluster.count("server_status") == 3
-    assert cluster.notes.count("CreatePodRefused") == 1
+    assert loop.events.reasons().count("CreatePodRefused") == 1
 
 
 def of_memory(limit: str, used: str) -> ResourceQuota:
@@ -462,7 +464,143 @@ async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
     assert written is not None
     assert written.suspending_since is not None
     assert written.suspending_since.timestamp() == pytest.approx(began)
-    assert cluster.notes.count("Draining") == 1
+    assert loop.events.reasons().count("Draining") == 1
+
+
+class Obedient(FakeWildFly):
+    """Does what it is asked for."""
+
+    async def shed(self) -> None:
+        await super().shed()
+        self.says = report(self.says.suspend_state, shed=True)
+
+    async def unshed(self) -> None:
+        await super().unshed()
+        self.says = report(self.says.suspend_state)
+
+    async def suspend(self) -> None:
+        await super().suspend()
+        self.says = report("SUSPENDED", shed=self.says.shed)
+
+    async def resume(self) -> None:
+        await super().resume()
+        self.says = report(shed=self.says.shed)
+
+
+class Kubelet(FakeCluster):
+    """A pod is ready when its gate is open."""
+
+    async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
+        changed = await super().set_gate(pod, gate, now)
+        others = tuple(c for c in changed.status.conditions if c.type != "Ready")
+        ready = Condition("Ready", str(gate.open))
+        return self._put(replace(changed, status=replace(changed.status, conditions=(*others, ready))))
+
+
+def asked_for(one: AppServer, **annotations: str) -> AppServer:
+    return replace(one, metadata=replace(one.metadata, annotations=annotations))
+
+
+async def pass_time(loop: Loop, seconds: float) -> None:
+    until = loop.now + seconds
+    while loop.now < until:
+        await loop.turn()
+        loop.now += 0.25
+
+
+@pytest.mark.parametrize("code", [400, 403, 413, 422, 500])
+async def test_a_status_that_can_not_be_written_keeps_a_server_from_nothing(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    one = server()
+    cluster = Kubelet(asked_for(one, **{names.SUSPEND: "true"}), pod())
+    cluster.refuse = refusing("server_status", code)
+    loop = Loop(cluster, cluster.latest(one), pod())
+    await pass_time(loop, 30)
+    assert FakeWildFly.opened[-1].done == ["shed", "suspend"]
+    assert not cluster.latest(pod()).holds(names.GATE)
+    refused = loop.events.reasons().count("StatusRefused")
+    assert 0 < refused == cluster.count("server_status") < 12
+    assert {"Withdrawing", "Suspended"} <= set(loop.events.reasons())  # its Events go on
+    # And back, with the status still refused.
+    cluster.put(asked_for(cluster.latest(one)))
+    loop.world.see_server(cluster.latest(one))
+    await pass_time(loop, 30)
+    assert FakeWildFly.opened[-1].done == ["shed", "suspend", "unshed", "resume"]
+    assert cluster.latest(pod()).holds(names.GATE)
+    # It is written when it can be.
+    cluster.refuse = refusing("nothing", 0)
+    cluster.put(asked_for(cluster.latest(one), **{names.SUSPEND: "true"}))
+    loop.world.see_server(cluster.latest(one))
+    await pass_time(loop, 40)
+    assert loop.said().status.state == "Suspended"
+    assert loop.said().status.suspend
+
+
+async def test_a_server_whose_status_can_not_be_written_can_be_deleted() -> None:
+    one = server(deleted=True)
+    cluster = FakeCluster(one, pod(container=None))
+    cluster.refuse = refusing("server_status", 422)
+    loop = Loop(cluster, one, pod(container=None))
+    await pass_time(loop, 2)
+    assert cluster.count("delete_pod") == 1
+    cluster.take("shop", "shop-0")
+    loop.world.forget_pod(KEY, pod().metadata.uid)
+    await pass_time(loop, 2)
+    assert cluster.latest(one).metadata.finalizers == ()
+
+
+class Picky(Kubelet):
+    """Takes no status with a certain text in it."""
+
+    async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer:
+        if "unloved" in str(status):
+            raise ClusterError(400, "unloved")
+        return await super().apply_server_status(server, status)
+
+
+async def test_a_reason_that_is_refused_in_mid_drain_is_forgotten_with_the_suspension(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    one = server()
+    cluster = Picky(asked_for(one, **{names.SUSPEND: "true"}), pod())
+    loop = Loop(cluster, cluster.latest(one), pod())
+    await pass_time(loop, 1)
+    assert loop.said().status.state == "PreSuspend"
+    cluster.put(asked_for(cluster.latest(one), **{names.SUSPEND: "true", names.SUSPEND_REASON: "unloved"}))
+    loop.world.see_server(cluster.latest(one))
+    await pass_time(loop, 4)
+    assert "StatusRefused" in loop.events.reasons()
+    cluster.put(asked_for(cluster.latest(one)))
+    loop.world.see_server(cluster.latest(one))
+    await pass_time(loop, 6)
+    assert cluster.latest(pod()).holds(names.GATE)
+    assert (loop.said().status.state, loop.said().status.suspend) == ("Running", None)
+    assert cluster.latest(one).status.state == "Running"
+
+
+async def test_an_api_server_that_gives_no_answer_is_asked_three_times_before_an_act() -> None:
+    one = server(annotations={names.SUSPEND: "true"})
+    cluster = FakeCluster(one, pod())
+    cluster.refuse = refusing("server_status", 0)
+    loop = Loop(cluster, one, pod())
+    for _ in range(2):
+        with pytest.raises(ClusterError):
+            await loop.turn()
+        assert (cluster.count("set_gate"), loop.events.notes) == (0, [])
+    await loop.turn()
+    assert (cluster.count("set_gate"), loop.events.reasons()) == (1, ["StatusRefused", "Withdrawing"])
+
+
+async def test_a_new_member_of_a_group_that_is_ahead_says_what_it_waits_for() -> None:
+    of = group(1)
+    one = server(of=of, labels={names.SERVER_GROUP: "shop"}, status=AppServerStatus())
+    loop = Loop(FakeCluster(one, of), one)
+    loop.world.see_group(of)
+    await loop.turn()
+    assert [(note.reason, bool(note.message)) for note in loop.events.notes] == [("WaitsForGroup", True)]
 
 
 async def test_the_node_of_a_pod_that_does_not_go_is_looked_at_now_and_then() -> None:

@@ -165,5 +165,5 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
   verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [create, patch]
 {{- end }}

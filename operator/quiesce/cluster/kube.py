@@ -45,6 +45,7 @@ KEPT: dict[str, tuple[str, type[Service] | type[Budget]]] = {
     "PodDisruptionBudget": (BUDGETS, Budget),
 }
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 
@@ -230,8 +231,12 @@ class KubeCluster:
         return await self._apply_status(GROUPS, group, status)
 
     async def create_event(self, event: dict[str, Any]) -> None:
-        path = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-        await self._send("POST", path, event["metadata"]["namespace"], ApiStatus, event)
+        await self._send("POST", EVENTS, event["metadata"]["namespace"], ApiStatus, event)
+
+    async def count_event(self, metadata: dict[str, str], series: dict[str, Any]) -> bool:
+        path, patch = _named(EVENTS, metadata["name"]), {"series": series}
+        counted = self._send("PATCH", path, metadata["namespace"], ApiStatus, patch, content=MERGE)
+        return await _if_there(counted) is not None
 
     async def lease(self, namespace: str, name: str) -> Lease | None:
         return await self._find(_named(LEASES, name), namespace, Lease)

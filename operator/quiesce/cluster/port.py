@@ -98,6 +98,9 @@ class Cluster(Protocol):
 
     async def create_event(self, event: dict[str, Any]) -> None: ...
 
+    async def count_event(self, metadata: dict[str, str], series: dict[str, Any]) -> bool:
+        """Write how often an Event has happened; False if it is gone."""
+
 
 class Leases(Protocol):
     async def lease(self, namespace: str, name: str) -> Lease | None: ...

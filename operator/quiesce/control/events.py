@@ -1,31 +1,159 @@
-"""Events for people: what changed, and what they have to do (events.k8s.io/v1)."""
+"""Events for people: what changed, and what they have to do (events.k8s.io/v1).
 
+Recorded at once and written in the background, as client-go's recorder does: nothing waits for an Event.
+"""
+
+import asyncio
 import logging
 import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
 
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.model import names
 from quiesce.model.plan import Note
 from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.text import REASON_BYTES, shown
 from quiesce.model.times import Seconds, moment
 
-NOTE_LIMIT = 1024  # of the API, in bytes
+# The same again within this time is counted in the Event that is there, not written as another.
+SERIES_SECONDS = 360.0
+# So many writes for one object at once, and one more for each of these times that pass.
+BURST, REFILL_SECONDS = 25, 300.0
+# What is remembered of the past, and what may wait to be written.
+REMEMBERED, WAITING = 4096, 1000
+WRITERS = 4
+TRIES, RETRY_SECONDS = 3, 2.0
+FLUSH_SECONDS = 2.0
+
+K = TypeVar("K")
+V = TypeVar("V")
+# The object's UID, and what is said of it: type, reason and note.
+Key = tuple[str, bool, str, str]
 
 logger = logging.getLogger(__name__)
 
 
-async def publish(cluster: Cluster, owner: AppServer | ServerGroup, note: Note, now: Seconds, instance: str) -> None:
-    """Best effort: an Event that can't be written must not hold a drain up."""
+class Series(msgspec.Struct):
+    """The same Event of the same object, as often as it happened."""
+
+    event: dict[str, Any]
+    count: int = 0
+    last: Seconds = 0  # time of day
+    recorded_at: Seconds = 0  # by the clock for intervals
+    written: int = 0  # the count that the API server knows
+    is_waiting: bool = False  # or is being written
+
+
+class Recorder:
+    def __init__(self, cluster: Cluster, instance: str, clock: Callable[[], Seconds]) -> None:
+        """`clock` is monotonic."""
+        self._cluster = cluster
+        self._instance = shown(instance, REASON_BYTES)
+        self._clock = clock
+        self._series: OrderedDict[Key, Series] = OrderedDict()
+        self._budgets: OrderedDict[str, tuple[float, Seconds]] = OrderedDict()  # writes that are left, and since when
+        self._waiting: asyncio.Queue[Series] = asyncio.Queue(WAITING)
+
+    def record(self, owner: AppServer | ServerGroup, note: Note, now: Seconds) -> None:
+        """`now` is the time of day. What can't be written, because there is too much of it, stands in the log."""
+        own = owner.metadata
+        logger.info("%s/%s: %s: %s", own.namespace, own.name, note.reason, note.message)
+        if not note.reason:  # the API server refuses such an Event
+            return
+        key, at = (own.uid, note.warning, note.reason, note.message), self._clock()
+        series = self._series.get(key)
+        if series is None or at - series.recorded_at >= SERIES_SECONDS:
+            series = Series(_event(owner, note, now, self._instance))
+        series.count, series.last, series.recorded_at = series.count + 1, now, at
+        _remember(self._series, key, series)
+        if not series.is_waiting and self._may_write(own.uid, at):
+            self._enqueue(series)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(self._write_all())
+
+    async def flush(self) -> None:
+        """Wait for a short time until all is written that is recorded; `run` goes on meanwhile."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._waiting.join()
+        except TimeoutError:
+            logger.warning("%d Events are not written: the API server is too slow", self._waiting.qsize())
+
+    def _may_write(self, uid: str, at: Seconds) -> bool:
+        left, since = self._budgets.get(uid, (BURST, at))
+        left = min(BURST, left + (at - since) / REFILL_SECONDS)
+        _remember(self._budgets, uid, (max(0.0, left - 1) if left >= 1 else left, at))
+        return left >= 1
+
+    def _enqueue(self, series: Series) -> None:
+        try:
+            self._waiting.put_nowait(series)
+            series.is_waiting = True
+        except asyncio.QueueFull:
+            logger.warning("an Event is not written: %d wait for the API server", WAITING)
+
+    async def _write_all(self) -> None:
+        while True:
+            series = await self._waiting.get()
+            try:
+                await self._write(series)
+                while series.written < series.count and self._may_write(
+                    series.event["regarding"]["uid"], self._clock()
+                ):
+                    await self._write(series)  # it has happened again meanwhile
+            except ClusterError as error:
+                about, reason = series.event["regarding"], series.event["reason"]
+                logger.warning("%s/%s: Event %s not written: %s", about["namespace"], about["name"], reason, error)
+            finally:
+                series.is_waiting = False
+                self._waiting.task_done()
+
+    async def _write(self, series: Series) -> None:
+        for _ in range(TRIES - 1):
+            try:
+                return await self._create_or_count(series)
+            except ClusterError as error:
+                if error.is_refusal or error.status == HTTPStatus.NOT_FOUND:  # the namespace is gone, or about to go
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+        return await self._create_or_count(series)
+
+    async def _create_or_count(self, series: Series) -> None:
+        count, counted = series.count, {"count": series.count, "lastObservedTime": _micro(series.last)}
+        if series.written:
+            if await self._cluster.count_event(series.event["metadata"], counted):
+                series.written = count
+                return
+            # The API server deletes Events after a while.
+            series.event["metadata"]["name"] = _name(series.event["regarding"]["name"])
+        try:
+            await self._cluster.create_event({**series.event, **({"series": counted} if count > 1 else {})})
+            series.written = count
+        except ClusterError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            series.written = 1  # by an earlier try, whose answer was lost
+
+
+def _event(owner: AppServer | ServerGroup, note: Note, now: Seconds, instance: str) -> dict[str, Any]:
     own = owner.metadata
-    event = {
+    return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{own.name[:200]}.{secrets.token_hex(8)}", "namespace": own.namespace},
-        "eventTime": moment(now).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "metadata": {"name": _name(own.name), "namespace": own.namespace},
+        "eventTime": _micro(now),
         "type": "Warning" if note.warning else "Normal",
         "reason": note.reason,
         "action": note.reason,
-        "note": note.message.encode()[:NOTE_LIMIT].decode(errors="ignore"),
+        "note": note.message,
         "reportingController": f"{names.GROUP}/operator",
         "reportingInstance": instance,
         "regarding": {
@@ -36,7 +164,18 @@ async def publish(cluster: Cluster, owner: AppServer | ServerGroup, note: Note, 
             "uid": own.uid,
         },
     }
-    try:
-        await cluster.create_event(event)
-    except ClusterError as error:
-        logger.warning("%s/%s: Event %s could not be written: %s", own.namespace, own.name, note.reason, error)
+
+
+def _name(owner: str) -> str:
+    return f"{owner[:200].rstrip('-.')}.{secrets.token_hex(8)}"
+
+
+def _micro(time: Seconds) -> str:
+    return moment(time).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    if len(cache) > REMEMBERED:
+        cache.popitem(last=False)

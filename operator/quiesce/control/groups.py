@@ -9,12 +9,22 @@ import msgspec
 
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
-from quiesce.control.events import publish
-from quiesce.decide.group import TAKEN, GroupObservation, GroupPlan, decide_group, is_pending, names_to_fill, subject
+from quiesce.control.events import Recorder
+from quiesce.control.queue import FIRST_RETRY_SECONDS, back_off
+from quiesce.decide.group import (
+    TAKEN,
+    GroupObservation,
+    GroupPlan,
+    decide_group,
+    is_pending,
+    names_to_fill,
+    subject,
+    without_restart,
+)
 from quiesce.decide.kept import is_so, kind_of
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
-from quiesce.decide.status import group_due, group_events, group_status
+from quiesce.decide.status import group_due, group_events, group_status, status_refused
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import (
@@ -30,6 +40,8 @@ from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
 REFUSED_RETRY_SECONDS = 10.0
+# So often a status is tried before what is to be done next, when the API server does not say no to it, but fails.
+UNANSWERED_STATUS_TRIES = 3
 # An apply takes nothing away that somebody else has added.
 EDITED = (
     "does not come out as it was applied: undo what somebody else has written into it, "
@@ -40,14 +52,16 @@ logger = logging.getLogger(__name__)
 
 
 class Groups:
-    def __init__(self, cluster: Cluster, world: World, clock: Callable[[], Seconds], instance: str) -> None:
+    def __init__(self, cluster: Cluster, world: World, clock: Callable[[], Seconds], events: Recorder) -> None:
         self._cluster = cluster
         self._world = world
         self._clock = clock
-        self._instance = instance
+        self._events = events
         self._refused: dict[tuple[str, str], dict[str, str]] = {}  # what was refused of a group's, and why
         self._refused_at: dict[tuple[str, str], Seconds] = {}  # since when it stands there
         self._written: dict[tuple[str, str], Seconds] = {}
+        # Statuses that could not be written: how often in a row, and when it is tried again.
+        self._unwritten: dict[tuple[str, str], tuple[int, Seconds]] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
@@ -55,6 +69,7 @@ class Groups:
             self._refused.pop((namespace, name), None)
             self._refused_at.pop((namespace, name), None)
             self._written.pop((namespace, name), None)
+            self._unwritten.pop((namespace, name), None)
             return None
         observation = self._observe(group)
         plan = decide_group(observation)
@@ -146,16 +161,28 @@ class Groups:
         key, status = o.group.metadata.key, group_status(o, plan)
         due = group_due(o.group.status, status, self._written.get(key, 0))
         if due is None:
+            self._unwritten.pop(key, None)
             return o, plan
+        count, write_at = self._unwritten.get(key, (0, 0))
+        due = max(due, write_at)
         if due > o.now:
-            wake = due - o.now if plan.wake is None else min(due - o.now, plan.wake)
-            return o, msgspec.structs.replace(plan, wake=wake)
-        written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
+            return o, _told_later(o, plan, due)
+        try:
+            written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
+        except ClusterError as error:
+            # Whatever the reason, the servers are looked after all the same.
+            if not error.is_refusal and count + 1 < UNANSWERED_STATUS_TRIES:
+                self._unwritten[key] = (count + 1, 0)
+                raise
+            due = o.now + back_off(count + 1, FIRST_RETRY_SECONDS)
+            self._unwritten[key] = (count + 1, due)
+            self._events.record(o.group, status_refused(error.message), o.now)
+            return o, _told_later(o, plan, due)
+        self._unwritten.pop(key, None)
         self._written[key] = o.now
         self._world.see_group(written)
         for note in group_events(o, plan):
-            logger.info("%s/%s: %s: %s", o.group.metadata.namespace, o.group.metadata.name, note.reason, note.message)
-            await publish(self._cluster, o.group, note, o.now, self._instance)
+            self._events.record(o.group, note, o.now)
         return msgspec.structs.replace(o, group=written), plan
 
     async def _do(self, group: ServerGroup, act: Act) -> None:
@@ -206,6 +233,13 @@ class Groups:
         self._world.see_kept(applied)
         if not is_so(applied, manifest):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+
+def _told_later(o: GroupObservation, plan: GroupPlan, due: Seconds) -> GroupPlan:
+    """What is done while the status waits: not what has to stand in it first."""
+    plan = without_restart(o) if plan.restart_requested_at is not None else plan
+    wake = due - o.now if plan.wake is None else min(due - o.now, plan.wake)
+    return msgspec.structs.replace(plan, wake=wake)
 
 
 async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -> None:

@@ -7,6 +7,7 @@ import time
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
+from quiesce.control.events import Recorder
 from quiesce.control.groups import Groups
 from quiesce.control.queue import Key, Queue
 from quiesce.control.servers import Servers
@@ -25,8 +26,9 @@ class Operator:
         self._cluster = cluster
         self._world = World()
         self._admins = Admins(cluster)
-        self._servers = Servers(cluster, self._world, self._admins, time.time, instance)
-        self._groups = Groups(cluster, self._world, time.time, instance)
+        self._events = Recorder(cluster, instance, time.monotonic)
+        self._servers = Servers(cluster, self._world, self._admins, time.time, self._events)
+        self._groups = Groups(cluster, self._world, time.time, self._events)
         self._queue = Queue(self._reconcile, time.monotonic)
         self._listed_at: Seconds | None = None
         self.ready = False
@@ -37,12 +39,15 @@ class Operator:
         self.ready = True
 
     async def run(self) -> None:
+        writes_events = asyncio.create_task(self._events.run())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._queue.run())
                 tasks.create_task(self._resync_after_lists())
         finally:
             await self._admins.close()
+            await self._events.flush()
+            writes_events.cancel()
 
     def stale_for(self) -> Seconds:
         return self._queue.stale_for()

@@ -10,20 +10,20 @@ from quiesce.admin.port import AdminError
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
-from quiesce.control.events import publish
-from quiesce.control.groups import is_member, look_at_pods, members_of
+from quiesce.control.events import Recorder
+from quiesce.control.groups import UNANSWERED_STATUS_TRIES, is_member, look_at_pods, members_of
 from quiesce.control.queue import back_off
 from quiesce.control.templates import Templates
 from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
 from quiesce.decide.server import decide
-from quiesce.decide.status import server_events, server_status, to_tell
+from quiesce.decide.status import server_events, server_status, status_refused, to_tell, unwritten
 from quiesce.decide.target import has_room
 from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
 from quiesce.model.plan import Act, ServerPlan
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 
@@ -42,14 +42,14 @@ replace = msgspec.structs.replace
 
 class Servers:
     def __init__(
-        self, cluster: Cluster, world: World, admins: Admins, clock: Callable[[], Seconds], instance: str
+        self, cluster: Cluster, world: World, admins: Admins, clock: Callable[[], Seconds], events: Recorder
     ) -> None:
         """`clock` is the time of day: drains are bounded across restarts of the operator."""
         self._cluster = cluster
         self._world = world
         self._admins = admins
         self._clock = clock
-        self._instance = instance
+        self._events = events
         self._notes: dict[tuple[str, str], Notes] = {}
         self._templates = Templates(cluster, world, clock)
         self._written: dict[tuple[str, str], Seconds] = {}
@@ -179,27 +179,43 @@ class Servers:
         status, untold = to_tell(o, plan)
         if status is None and untold is None and self._is_outdated(o, plan):
             status = server_status(o, plan)
-        if status:
-            server = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
-            self._written[key] = o.now
-            self._world.see_server(server)
-        elif untold:
+        server = await self._write(o, status) if status else None
+        if status and server is None:
+            untold = unwritten(o, status, self._notes[key].write_at)
+        if server is None and untold:
             server = replace(o.server, status=untold.status)
-        else:
-            server = o.server
         self._notes[key] = replace(self._notes[key], untold=untold)
-        if server is o.server:
+        if server is None:
+            self._notes[key] = replace(self._notes[key], unwritten=0, write_at=0)
             return o
         for note in server_events(o, plan):
-            logger.info("%s/%s: %s: %s", *key, note.reason, note.message)
-            await publish(self._cluster, o.server, note, o.now, self._instance)
+            self._events.record(o.server, note, o.now)
         return replace(o, server=server)
+
+    async def _write(self, o: Observation, status: AppServerStatus) -> AppServer | None:
+        """None when the API server does not take it: whatever the reason, the server is looked after all the same."""
+        key, count = o.server.metadata.key, o.notes.unwritten + 1
+        try:
+            server = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
+        except ClusterError as error:
+            if not error.is_refusal and count < UNANSWERED_STATUS_TRIES:
+                self._notes[key] = replace(self._notes[key], unwritten=count)
+                raise
+            write_at = o.now + back_off(count, FIRST_RETRY_SECONDS)
+            self._notes[key] = replace(self._notes[key], unwritten=count, write_at=write_at)
+            self._events.record(o.server, status_refused(error.message), o.now)
+            return None
+        self._notes[key] = replace(self._notes[key], unwritten=0, write_at=0)
+        self._written[key] = o.now
+        self._world.see_server(server)
+        return server
 
     def _is_outdated(self, o: Observation, plan: ServerPlan) -> bool:
         """Of what a stalled server still has to do, the number is kept up to date."""
         active = o.admin.active_requests if isinstance(o.admin, Report) else None
         changed = bool(plan.stalled) and active != o.server.status.active_requests
-        return changed and o.now - self._written.get(o.server.metadata.key, 0) >= STALLED_REFRESH_SECONDS
+        due = max(self._written.get(o.server.metadata.key, 0) + STALLED_REFRESH_SECONDS, o.notes.write_at)
+        return changed and o.now >= due
 
     async def _try(self, o: Observation, act: Act) -> None:
         """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""

@@ -95,13 +95,18 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     return replace(after, acts=(consume,), restart_requested_at=o.now)
 
 
+def without_restart(o: GroupObservation) -> GroupPlan:
+    """What to do while a restart can't be written down: all else, and the request stays where it is."""
+    return decide_group(replace(o, group=_unasked(o.group)))
+
+
 def _restarted(group: ServerGroup, now: Seconds) -> ServerGroup:
+    return replace(_unasked(group), status=replace(group.status, restart_requested_at=moment(now)))
+
+
+def _unasked(group: ServerGroup) -> ServerGroup:
     annotations = {key: value for key, value in group.metadata.annotations.items() if key != names.RESTART}
-    return replace(
-        group,
-        metadata=replace(group.metadata, annotations=annotations),
-        status=replace(group.status, restart_requested_at=moment(now)),
-    )
+    return replace(group, metadata=replace(group.metadata, annotations=annotations))
 
 
 def names_to_fill(group: ServerGroup, members: tuple[Member, ...]) -> list[str]:

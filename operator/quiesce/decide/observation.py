@@ -52,7 +52,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Untold(msgspec.Struct, frozen=True):
-    """A status that counts, and is not written yet because it may not last."""
+    """A status that counts, and is not written yet: it may not last, or the API server does not take it."""
 
     server_uid: str
     written: AppServerStatus
@@ -99,6 +99,8 @@ class Notes(msgspec.Struct, frozen=True):
     checked_template: str = ""  # the hash of the template that the API server would take, as it said last
     checked_at: Seconds = 0
     untold: Untold | None = None
+    unwritten: int = 0  # how often in a row the status could not be written
+    write_at: Seconds = 0  # when it is tried again
 
     def refused(self, act: Act) -> Refusal | None:
         return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)

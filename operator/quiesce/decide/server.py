@@ -110,7 +110,12 @@ def _after_its_group(o: Observation, plan: ServerPlan) -> ServerPlan:
     """No server is started, or goes back to service, with the spec that its group is about to replace."""
     act = plan.act
     comes_up = isinstance(act, CreatePod | Unshed | ResumeServer) or (isinstance(act, SetGate) and act.open)
-    return replace(o.as_told(), wake=REPEAT_SECONDS) if comes_up and o.group_is_ahead else plan
+    if not (comes_up and o.group_is_ahead):
+        return plan
+    told = o.as_told()
+    if not told.reason:  # a new server, of which nothing has been said yet
+        told = replace(told, reason="WaitsForGroup", message="waits for its group's spec to be applied to it")
+    return replace(told, wake=REPEAT_SECONDS)
 
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:

@@ -56,11 +56,24 @@ def to_tell(o: Observation, plan: ServerPlan) -> tuple[AppServerStatus | None, U
     written = before.written if before else o.server.status
     if not worth_writing(written, after):
         return None, None
-    since = before.since if before and before.status.state == after.state else o.now
-    due = since + plan.tell_within
+    same = before is not None and before.status.state == after.state
+    since = before.since if before and same else o.now
+    # One that the API server has not taken is tried again now and then, and at once when the state is another.
+    due = max(since + plan.tell_within, o.notes.write_at if same else 0)
     if o.now >= due:
         return after, None
     return None, Untold(o.server.metadata.uid, written, after, since, due)
+
+
+def unwritten(o: Observation, status: AppServerStatus, write_at: Seconds) -> Untold:
+    """A status that the API server has not taken: it counts as long as what it was made of."""
+    before = o.notes.untold
+    written = before.written if before else o.server.status
+    return Untold(o.server.metadata.uid, written, status, since=o.now, due=write_at)
+
+
+def status_refused(why: str) -> Note:
+    return Note("StatusRefused", f"the status can't be written, and is not what it should be: {why}")
 
 
 def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
