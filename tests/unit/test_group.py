@@ -284,6 +284,18 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         ),
         pytest.param(
             look_at_group(
+                group(2), *serving(OLD, 0, 1), member(2, OLD, None, desired_state="Stopped", status=status("Running"))
+            ),
+            ["delete shop-2 uid-shop-2"],
+            id="whatever the status says, where it can't be written",
+        ),
+        pytest.param(
+            look_at_group(ROLL, *serving(OLD, 0, 1, 2, status=status(None))),
+            ["shop-2 2"],
+            id="servers whose statuses could never be written roll all the same",
+        ),
+        pytest.param(
+            look_at_group(
                 group(2), *serving(OLD, 0, 1), member(2, OLD, desired_state="Stopped", status=status("Suspending"))
             ),
             [],

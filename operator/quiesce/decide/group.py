@@ -181,7 +181,7 @@ def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
         if server.spec.desired_state != "Stopped":
             spec = replace(server.spec, desired_state="Stopped")
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=member.is_surge)))
-        elif server.status.state == "Stopped" and member.pod is None:
+        elif member.pod is None:  # whatever its status says, which may not be what it should be
             acts.append(DeleteServer(member.name, server.metadata.uid))
     return acts
 

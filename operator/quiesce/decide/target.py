@@ -55,7 +55,7 @@ def _serves(member: Member, group: ServerGroup) -> bool:
     return (
         member.serves
         and server.metadata.deletion_timestamp is None
-        and server.status.state == "Running"
+        and server.status.state in ("Running", None)  # of a status that could never be written, the pod has to do
         and aim_of(server, group).serve
     )
 
