@@ -134,7 +134,12 @@ def pod(
             creation_timestamp=moment(created_at),
             deletion_timestamp=None if leaving_for is None else moment(NOW - leaving_for + grace),
             deletion_grace_period_seconds=None if leaving_for is None else grace,
-            labels={names.MANAGED: "true", names.SERVER: name, names.SERVER_GROUP: "shop"},
+            labels={
+                names.MANAGED: "true",
+                names.SERVER: name,
+                names.SERVER_GROUP: "shop",
+                **({names.GATE: "true"} if gate else {}),
+            },
             annotations={
                 names.TEMPLATE_HASH: hash_,
                 names.HOLD_SECONDS: str(HOLD),

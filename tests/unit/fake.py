@@ -121,14 +121,15 @@ class FakeCluster:
         conditions = tuple(c for c in pod.status.conditions if c.type != names.GATE)
         condition = Condition(names.GATE, str(gate.open), gate.reason, last_transition_time=since)
         served = {names.SERVED_CONTAINER: gate.served_container} if gate.served_container else {}
-        metadata = replace(pod.metadata, annotations={**pod.metadata.annotations, **served})
+        labels = relabelled(pod.metadata.labels, {names.GATE: "true" if gate.open else None})
+        metadata = replace(pod.metadata, labels=labels, annotations={**pod.metadata.annotations, **served})
         return self._put(
             replace(pod, metadata=metadata, status=replace(pod.status, conditions=(*conditions, condition)))
         )
 
-    async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod:
+    async def label_pod(self, pod: Pod, labels: dict[str, str | None]) -> Pod:
         self._ask("label_pod", pod.metadata.name)
-        return self._put(replace(pod, metadata=replace(pod.metadata, labels={**pod.metadata.labels, **labels})))
+        return self._put(replace(pod, metadata=replace(pod.metadata, labels=relabelled(pod.metadata.labels, labels))))
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
         self._ask("delete_pod", pod.metadata.name)
@@ -228,6 +229,11 @@ class FakeRecorder(Recorder):
 
     def reasons(self) -> list[str]:
         return [note.reason for note in self.notes]
+
+
+def relabelled(labels: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
+    """What a patch makes of labels."""
+    return {key: value for key, value in {**labels, **changes}.items() if value is not None}
 
 
 class FakeWildFly:

@@ -39,6 +39,7 @@ from quiesce.model.resources import AppServer, AppServerSpec, AppServerStatus, S
 from quiesce.model.server import AdminFailure, Report, SuspendState
 from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, group, template
+from tests.unit.fake import relabelled
 
 BOOT_SECONDS = 3.0
 REFUSED = "refused:1"  # an image that no API server would take
@@ -87,6 +88,7 @@ class RunningPod:
     grace: int
     gate: bool = False
     gate_since: Seconds = 0
+    labels: dict[str, str] = field(default_factory=dict)
     ready: bool = False
     ready_since: Seconds = 0  # or not ready
     deleted_at: Seconds | None = None
@@ -114,7 +116,7 @@ class RunningPod:
                 creation_timestamp=moment(float(int(self.created_at))),
                 deletion_timestamp=gone_at,
                 deletion_grace_period_seconds=None if gone_at is None else self.grace,
-                labels={names.MANAGED: "true", names.SERVER: self.name, names.SERVER_GROUP: "shop"},
+                labels=self.labels,
                 annotations=self.annotations,
                 owner_references=(OwnerReference("AppServer", self.name, self.owner_uid, controller=True),),
             ),
@@ -294,6 +296,13 @@ class Simulation:
     def change_timeout(self, seconds: int) -> None:
         self._change_servers(suspend_timeout_seconds=seconds)
 
+    def change_withdrawal(self, withdrawal: str) -> None:
+        self._change_servers(withdrawal=withdrawal)
+
+    def strip_label(self, name: str) -> None:
+        if pod := self.pods.get(name):
+            pod.labels = relabelled(pod.labels, {names.GATE: None})
+
     def delete_pod(self, name: str, grace: int | None = None) -> None:
         pod = self.pods.get(name)
         if pod is None:
@@ -356,6 +365,7 @@ class Simulation:
             self.servers[name].status.state == "Running"
             and self.servers[name].status.suspend is None
             and pod.gate
+            and names.GATE in pod.labels
             and pod.ready
             and pod.uid in self.endpoints
             and pod.process is not None
@@ -371,6 +381,7 @@ class Simulation:
         if pod is None:
             return
         self._check_room(o, act, pod)
+        self._check_withdrawal(o, act, pod)
         in_reach = pod.uid in self.endpoints or (pod.gate and pod.deleted_at is None)
         forced = drain is not None and drain.forced
         hold_ends = pod.hold_ends
@@ -393,18 +404,29 @@ class Simulation:
                 self._break(f"{pod.name} is stopped while clients can come to it")
             case plan.DeletePod(grace) if grace is not None and o.has_served and not forced:
                 self._break(f"{pod.name} has served, and is given no time to drain")
-            case plan.DeletePod() if (
-                pod.deleted_at is None and pod.gate and pod.process and o.server.metadata.deletion_timestamp is None
-            ):
-                self._break(f"{pod.name} is deleted while it serves")
-            case plan.DeletePod() if (
-                pod.process and pod.process.active and not (drain and (forced or self._timed_out(o)))
-            ) and o.server.metadata.deletion_timestamp is None:
-                self._break(f"{pod.name} is deleted with {pod.process.active} active requests")
             case plan.SetGate(True) if not pod.process or not pod.process.runs(self.now):
                 self._break(f"the gate of {pod.name} opens before its server runs")
             case plan.SetGate(True) if pod.process and (pod.process.suspend_state != "RUNNING" or pod.process.shed):
                 self._break(f"the gate of {pod.name} opens while its server is suspended or shed")
+
+    def _check_withdrawal(self, o: Observation, act: plan.Act, pod: RunningPod) -> None:
+        by_gate, drain, hold_ends = o.server.spec.withdrawal == "Gate", o.server.status.suspend, pod.hold_ends
+        # The last half of a short hold, and the last 5 s of a long one, are for the stop.
+        out_of_time = hold_ends is not None and self.now >= max(hold_ends - 5, (hold_ends + (pod.deleted_at or 0)) / 2)
+        process = pod.process
+        match act:
+            case plan.SuspendServer() | plan.StopServer() if by_gate and pod.gate and process and not out_of_time:
+                self._break(f"{pod.name} is taken out with its gate open")
+            case plan.SetGate(False) if not by_gate and pod.deleted_at is not None:
+                self._break(f"the gate of {pod.name} closes while it terminates")
+            case plan.DeletePod() if o.server.metadata.deletion_timestamp or (pod.gate and not by_gate):
+                pass  # what it still has to do, it does while it terminates
+            case plan.DeletePod() if pod.deleted_at is None and pod.gate and process:
+                self._break(f"{pod.name} is deleted while it serves")
+            case plan.DeletePod() if (
+                process and process.active and not (drain and (drain.forced or self._timed_out(o)))
+            ):
+                self._break(f"{pod.name} is deleted with {process.active} active requests")
 
     def _timed_out(self, o: Observation) -> bool:
         drain = o.server.status.suspend
@@ -438,8 +460,11 @@ class Simulation:
         )
 
     def _check_room(self, o: Observation, act: plan.Act, pod: RunningPod) -> None:
-        if not isinstance(act, plan.SetGate) or act.reason != "Rollout" or not o.template_has_changed:
+        closes = isinstance(act, plan.SetGate) and act.reason == "Rollout"
+        if not (closes or isinstance(act, plan.DeletePod)) or not o.template_has_changed:
             return
+        if not closes and (o.server.metadata.deletion_timestamp or not aim_of(o.server, self.group).serve):
+            return  # it is not the roll that takes it
         others = sum(self._is_ready(other) for other in self.pods.values() if other is not pod)
         if self._is_ready(pod) and others < self.group.spec.replicas - max_unavailable(self.group):
             self._break(f"a roll takes {pod.name} out, and only {others} others serve")
@@ -530,15 +555,22 @@ class Simulation:
                     self._create_pod(manifest)
             case _ if pod is None:
                 self._break(f"{act} without a pod")
-            case plan.SetGate(is_open, _, served):
-                pod.gate, pod.gate_since = is_open, self.now
-                if served:
-                    pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: served}
+            case plan.SetGate() | plan.LabelPod():
+                self._change_pod(pod, act)
             case plan.DeletePod(grace):
                 self.delete_pod(name, grace)
             case _:
                 return self._ask(server, pod, act)
         return False
+
+    def _change_pod(self, pod: RunningPod, act: plan.SetGate | plan.LabelPod) -> None:
+        if isinstance(act, plan.LabelPod):
+            pod.labels = relabelled(pod.labels, act.labels)
+            return
+        pod.gate, pod.gate_since = act.open, self.now
+        pod.labels = relabelled(pod.labels, {names.GATE: "true" if act.open else None})
+        if act.served_container:
+            pod.annotations = {**pod.annotations, names.SERVED_CONTAINER: act.served_container}
 
     def _refused(self, o: Observation, act: plan.Act) -> Refusal:
         before = o.notes.refused(act)
@@ -579,6 +611,7 @@ class Simulation:
             name=own["name"],
             uid=f"pod-{next(self._numbers)}",
             owner_uid=own["ownerReferences"][0]["uid"],
+            labels=own["labels"],
             annotations=own["annotations"],
             image=spec["containers"][0]["image"],
             port=port,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from quiesce.model import names
-from quiesce.model.resources import Outcome, Scope, State
+from quiesce.model.resources import Outcome, Scope, State, Withdrawal
 from quiesce.model.server import FailureKind
 
 PROJECT = Path(__file__).parents[2]
@@ -251,7 +251,9 @@ def refusals() -> set[str]:
 
 def reasons() -> set[str]:
     assert composed() == {*COMPOSED, "{}Refused"}, "a reason is put together in a way that this test does not know"
-    values = {value for kind in (State, Scope, Outcome, FailureKind) for value in get_args(kind)} | CONDITIONS
+    values = {
+        value for kind in (State, Scope, Outcome, FailureKind, Withdrawal) for value in get_args(kind)
+    } | CONDITIONS
     plain = literals() - (values - written_as_reasons())
     return plain | refusals() | {reason for some in COMPOSED.values() for reason in some}
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.podspec import template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
 from quiesce.model.objects import Pod
@@ -13,7 +14,7 @@ from quiesce.model.plan import Act, DeletePod, SetGate, Shed, StopServer, Suspen
 from quiesce.model.resources import Drain
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
-from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status
+from tests.unit.build import CONTAINER, NOW, drain, look, pod, report, server, status, template
 
 replace = msgspec.structs.replace
 
@@ -404,13 +405,16 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
     ("observation", "state", "act"),
     [
         pytest.param(
-            look(leave("Running"), pod(leaving_for=0), routes=("shop",)), "PreSuspend", None, id="first it is withdrawn"
+            look(leave("Running"), pod(gate=False, leaving_for=0), routes=("shop",)),
+            "PreSuspend",
+            None,
+            id="first it is withdrawn",
         ),
-        pytest.param(look(leave("Running"), pod(leaving_for=0)), "PreSuspend", Shed(), id="then shed"),
+        pytest.param(look(leave("Running"), pod(gate=False, leaving_for=0)), "PreSuspend", Shed(), id="then shed"),
         pytest.param(
             look(
                 leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
-                pod(leaving_for=LEAVING),
+                pod(gate=False, leaving_for=LEAVING),
                 shed(0),
                 notes=Notes(quiet_since=NOW - 9, shed_at=NOW - 9, answered_at=NOW - 9),
             ),
@@ -421,7 +425,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
         pytest.param(
             look(
                 leave("Suspending", drain("Deletion", suspending_since=NOW - 5)),
-                pod(leaving_for=LEAVING),
+                pod(gate=False, leaving_for=LEAVING),
                 report("SUSPENDED"),
             ),
             "Stopping",
@@ -431,7 +435,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
         pytest.param(
             look(
                 leave("Stopping", drain("Deletion", suspending_since=NOW - 5)),
-                pod(leaving_for=LEAVING),
+                pod(gate=False, leaving_for=LEAVING),
                 report("SUSPENDED"),
                 notes=Notes(acted=StopServer(), acted_at=NOW - 60),
             ),
@@ -440,19 +444,25 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
             id="once",
         ),
         pytest.param(
-            look(leave("Stopping"), pod(leaving_for=LEAVING, container=None)), "Stopping", None, id="until it has ended"
+            look(leave("Stopping"), pod(gate=False, leaving_for=LEAVING, container=None)),
+            "Stopping",
+            None,
+            id="until it has ended",
         ),
         pytest.param(
-            look(leave("PreSuspend"), pod(leaving_for=71.9), routes=("shop",)), "PreSuspend", None, id="in 72 of 77 s"
+            look(leave("PreSuspend"), pod(gate=False, leaving_for=71.9), routes=("shop",)),
+            "PreSuspend",
+            None,
+            id="in 72 of 77 s",
         ),
         pytest.param(
-            look(leave("PreSuspend"), pod(leaving_for=72), routes=("shop",)),
+            look(leave("PreSuspend"), pod(gate=False, leaving_for=72), routes=("shop",)),
             "Stopping",
             StopServer(),
             id="and is stopped before the hold ends, whatever is still to do",
         ),
         pytest.param(
-            look(leave("Running"), pod(leaving_for=6, grace=10)),
+            look(leave("Running"), pod(gate=False, leaving_for=6, grace=10)),
             "Stopping",
             StopServer(),
             id="a shorter grace period is a shorter hold",
@@ -460,7 +470,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
         pytest.param(
             look(
                 leave("Suspending", drain("Deletion", suspending_since=NOW - 71), suspend_timeout_seconds=-1),
-                pod(leaving_for=72),
+                pod(gate=False, leaving_for=72),
                 report("SUSPENDING", active=1),
             ),
             "Stopping",
@@ -468,13 +478,13 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
             id="for ever ends with the hold",
         ),
         pytest.param(
-            look(leave("Running"), pod(leaving_for=72), UNAUTHORIZED),
+            look(leave("Running"), pod(gate=False, leaving_for=72), UNAUTHORIZED),
             "Stopping",
             None,
             id="one that can't be asked is left to the kubelet",
         ),
         pytest.param(
-            look(leave("Starting", None), pod(leaving_for=0, container="containerd://2", gate=False)),
+            look(leave("Starting", None), pod(gate=False, leaving_for=0, container="containerd://2")),
             "Stopping",
             StopServer(),
             id="one that never served is stopped at once",
@@ -482,7 +492,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
         pytest.param(
             look(
                 leave("PreSuspend", drain("Deletion", since=NOW - 1, forced=True)),
-                pod(leaving_for=1),
+                pod(gate=False, leaving_for=1),
                 report(active=1),
                 routes=("shop",),
             ),
@@ -630,7 +640,7 @@ def test_the_gate_that_closes_says_whose_it_was(at: Pod, served: str) -> None:
     ],
 )
 def test_a_pod_that_leaves_with_a_gate_that_nobody_wrote_down(at: Pod, step: Step) -> None:
-    plan = decide(look(leave("Running"), at))
+    plan = decide(look(leave("Running", withdrawal="Termination"), at))
     assert (plan.state, plan.act) == step
 
 
@@ -665,3 +675,107 @@ def test_a_suspend_that_was_cut_short_cuts_no_stop_short(aim_is: dict[str, Any],
     one = server(status=status("Suspending", cut), **aim_is)
     plan = decide(look(one, pod(gate=False), report("SUSPENDING", active=3)))
     assert (plan.act, plan.drain and plan.drain.forced) == (None, forced)
+
+
+CLOSING = SetGate(open=False, reason="Deletion", served_container=CONTAINER)
+TO_STOP = server(desired_state="Stopped", status=status("Suspended", drain()), withdrawal="Termination")
+
+
+@pytest.mark.parametrize(
+    ("observation", "state", "act"),
+    [
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=0), routes=("shop",)), "PreSuspend", CLOSING, id="Gate: it closes"
+        ),
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=0), notes=Notes(refusal=Refusal(CLOSING, "", "", NOW + 9))),
+            "PreSuspend",
+            Shed(),
+            id="Gate: refused, the drain goes on",
+        ),
+        pytest.param(
+            look(
+                leave("Running"),
+                pod(leaving_for=5),
+                notes=Notes(acted=CLOSING, acted_since=NOW - 4, acted_at=NOW - 1),
+            ),
+            "PreSuspend",
+            Shed(),
+            id="Gate: in vain, the drain goes on",
+        ),
+        pytest.param(
+            look(leave("Suspending", drain("Deletion", forced=True)), pod(leaving_for=5), report(active=1)),
+            "PreSuspend",
+            CLOSING,
+            id="Gate: force closes it first, as without a deletion",
+        ),
+        pytest.param(
+            look(leave("Running"), pod(leaving_for=5), report("SUSPENDED")),
+            "PreSuspend",
+            CLOSING,
+            id="Gate: one that somebody else suspended too",
+        ),
+        pytest.param(
+            look(server(desired_state="Stopped", deleted=True), pod(leaving_for=1)),
+            "PreSuspend",
+            SetGate(open=False, reason="Removal", served_container=CONTAINER),
+            id="Gate: on a removal",
+        ),
+        pytest.param(
+            look(leave("Running", withdrawal="Termination"), pod(leaving_for=0), routes=("shop",)),
+            "PreSuspend",
+            None,
+            id="Termination: the endpoints are waited for",
+        ),
+        pytest.param(
+            look(leave("Running", withdrawal="Termination"), pod(leaving_for=0)),
+            "PreSuspend",
+            Shed(),
+            id="Termination: then shed, with the gate open",
+        ),
+        pytest.param(
+            look(
+                leave("Suspending", drain("Deletion", suspending_since=NOW - 5), withdrawal="Termination"),
+                pod(leaving_for=LEAVING),
+                shed(0),
+                notes=Notes(quiet_since=NOW - 9, shed_at=NOW - 9, answered_at=NOW - 9),
+            ),
+            "Suspending",
+            SuspendServer(),
+            id="Termination: then suspended",
+        ),
+        pytest.param(
+            look(server(desired_state="Stopped", withdrawal="Termination"), pod()),
+            "PreSuspend",
+            DeletePod(),
+            id="Termination: a stop begins with the deletion",
+        ),
+        pytest.param(
+            look(TO_STOP, WITHDRAWN, shed(1)),
+            "PreSuspend",
+            None,
+            id="Termination: a server that is out of its Services already is drained as by its gate",
+        ),
+        pytest.param(
+            look(suspend(withdrawal="Termination"), pod()),
+            "PreSuspend",
+            SetGate(open=False, reason="Server", served_container=CONTAINER),
+            id="Termination: a suspend that stays has nothing but the gate",
+        ),
+    ],
+)
+def test_how_a_server_leaves_its_services(observation: Observation, state: str, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act) == (state, act)
+
+
+@pytest.mark.parametrize("withdrawal", ["Gate", "Termination"])
+def test_a_roll_by_termination_deletes_only_what_has_room_and_keeps_the_record(withdrawal: str) -> None:
+    one = server(template=template("wildfly:2"), withdrawal=withdrawal)
+    notes = Notes(checked_template=template_hash(one.spec.template), checked_at=NOW)
+    assert decide(replace(look(one, pod(), notes=notes), has_room=False)).act is None
+    plan = decide(look(one, pod(), notes=notes))
+    gate = SetGate(open=False, reason="Rollout", served_container=CONTAINER)
+    assert plan.act == (DeletePod() if withdrawal == "Termination" else gate)
+    assert plan.drain is not None
+    assert (plan.drain.scope, plan.drain.since) == ("Rollout", moment(NOW))

@@ -414,3 +414,26 @@ def test_a_field_at_its_default_is_written_back() -> None:
     spec = act.manifest["spec"]
     assert (spec["desiredState"], spec["suspendTimeoutSeconds"], spec["preSuspendSeconds"]) == ("Running", 60, 2)
     assert spec["admin"]["profile"] == "wildfly"
+
+
+async def test_a_service_of_an_earlier_version_selects_the_label_when_every_pod_has_had_it_for_a_moment() -> None:
+    web = group(3, service=GroupService(ports=({"port": 80},)))
+    group_of_web, *servers, first, second, third = estate(web)
+    bare = [replace(p, metadata=replace(p.metadata, labels={names.MANAGED: "true"})) for p in (first, second, third)]
+    loop = Loop(FakeCluster(group_of_web, *servers, *bare), group_of_web, *servers, *bare)
+
+    async def selects() -> bool:
+        for _ in range(4):
+            await loop.turn()
+        return names.GATE in loop.world.services[KEY].spec["selector"]
+
+    assert not await selects()
+    for number, one in enumerate((first, second, third)):
+        assert not await selects()
+        loop.see(replace(one, metadata=replace(one.metadata, resource_version=str(500 + number))))
+    assert not await selects()
+    assert await loop.turn() == 5
+    loop.now += 5
+    assert await selects()
+    loop.see(replace(third, metadata=replace(third.metadata, labels={}, resource_version="900")))
+    assert await selects()

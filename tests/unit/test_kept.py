@@ -35,16 +35,20 @@ def _told(act: Act) -> str:
 def made(of: ServerGroup) -> dict[str, Kept]:
     """What the API server has once everything is applied, with what it fills in itself."""
     there: dict[str, Kept] = {}
-    for act in keep(of, ()):
+    for act in keep(of, (), 0):
         assert isinstance(act, ApplyObject)
-        manifest: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(act.manifest))
-        manifest["spec"]["sessionAffinity"] = "None"
-        for port in manifest["spec"].get("ports", ()):
-            port["protocol"] = "TCP"
-        manifest["metadata"]["uid"] = f"uid-{manifest['kind']}-{manifest['metadata']['name']}"
-        kind: type[Kept] = Service if manifest["kind"] == "Service" else Budget
-        there[manifest["kind"] + " " + manifest["metadata"]["name"]] = msgspec.convert(manifest, kind)
+        there[f"{act.manifest['kind']} {act.manifest['metadata']['name']}"] = _as_made(act.manifest)
     return there
+
+
+def _as_made(manifest: dict[str, Any]) -> Kept:
+    filled: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
+    filled["spec"]["sessionAffinity"] = "None"
+    for port in filled["spec"].get("ports", ()):
+        port["protocol"] = "TCP"
+    filled["metadata"]["uid"] = f"uid-{manifest['kind']}-{manifest['metadata']['name']}"
+    kind: type[Kept] = Service if manifest["kind"] == "Service" else Budget
+    return msgspec.convert(filled, kind)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def made(of: ServerGroup) -> dict[str, Kept]:
 def test_the_budget_is_a_number_that_leaves_room_for_what_may_be_unavailable(
     replicas: int, max_unavailable: int | str, at_least: int
 ) -> None:
-    (act,) = keep(group(replicas, max_unavailable=max_unavailable, budget="Managed"), ())
+    (act,) = keep(group(replicas, max_unavailable=max_unavailable, budget="Managed"), (), 0)
     assert isinstance(act, ApplyObject)
     assert act.manifest["spec"] == {
         "minAvailable": at_least,
@@ -76,7 +80,7 @@ def test_services_are_made_on_request_and_only_the_headless_one_publishes_server
 
 
 def test_what_is_as_it_should_be_is_left_alone() -> None:
-    assert keep(BOTH, made(BOTH).values()) == []
+    assert keep(BOTH, made(BOTH).values(), 9) == []
 
 
 @pytest.mark.parametrize(
@@ -87,11 +91,11 @@ def test_what_is_as_it_should_be_is_left_alone() -> None:
     ],
 )
 def test_the_budget_follows_the_group(of: ServerGroup, acts: list[str]) -> None:
-    assert told(keep(of, made(BUDGET).values())) == acts
+    assert told(keep(of, made(BUDGET).values(), 9)) == acts
 
 
 def test_services_go_when_they_are_not_asked_for_any_more() -> None:
-    assert told(keep(BUDGET, made(BOTH).values())) == [
+    assert told(keep(BUDGET, made(BOTH).values(), 9)) == [
         "delete Service shop uid-Service-shop",
         "delete Service shop-headless uid-Service-shop-headless",
     ]
@@ -111,17 +115,54 @@ def test_what_somebody_edits_is_put_back(edit: dict[str, Any]) -> None:
     there = made(BOTH)
     service = there["Service shop"]
     there["Service shop"] = replace(service, spec={**service.spec, **edit})
-    assert told(keep(BOTH, there.values())) == ["apply Service shop"]
+    assert told(keep(BOTH, there.values(), 9)) == ["apply Service shop"]
 
 
 def test_an_annotation_that_is_no_longer_wanted_is_taken_away() -> None:
     """The object has all that is wanted, and more: only the hash shows that the more was the group's."""
     before = group(service=replace(HTTP, annotations={"load-balancer": "internal"}))
-    assert told(keep(group(service=HTTP), made(before).values())) == ["apply Service shop"]
+    assert told(keep(group(service=HTTP), made(before).values(), 9)) == ["apply Service shop"]
 
 
 def test_an_orphan_is_adopted() -> None:
     there = made(BUDGET)
     orphan = there["PodDisruptionBudget shop"]
     orphan = replace(orphan, metadata=replace(orphan.metadata, owner_references=()))
-    assert told(keep(BUDGET, (orphan,))) == ["apply PodDisruptionBudget shop"]
+    assert told(keep(BUDGET, (orphan,), 9)) == ["apply PodDisruptionBudget shop"]
+
+
+def is_by_label(acts: list[Act]) -> bool | None:
+    """Whether the Service for requests comes to select the label; None if it stays as it is."""
+    applied = [act.manifest for act in acts if isinstance(act, ApplyObject) and act.manifest["kind"] == "Service"]
+    found = [manifest["spec"]["selector"] for manifest in applied if manifest["metadata"]["name"] == "shop"]
+    return names.GATE in found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("known", "labelled_for", "becomes"),
+    [
+        pytest.param(None, 0, True, id="a new one selects it"),
+        pytest.param(None, None, False, id="not while a pod that serves lacks it"),
+        pytest.param("before", None, None, id="nor one from before there was the label"),
+        pytest.param("before", 1, None, id="nor at once when the last pod got it"),
+        pytest.param("before", 5, True, id="but then"),
+        pytest.param("after", None, None, id="a label that is taken off takes nothing away from it"),
+    ],
+)
+def test_the_service_selects_the_label_of_the_gate_and_loses_no_pod_by_it(
+    known: str | None, labelled_for: float | None, becomes: bool | None
+) -> None:
+    before = [act.manifest for act in keep(BOTH, (), None) if isinstance(act, ApplyObject)]
+    there = {
+        None: [],
+        "before": [_as_made(manifest) for manifest in before],
+        "after": [*made(BOTH).values()],
+    }[known]
+    assert is_by_label(keep(BOTH, there, labelled_for)) is becomes
+
+
+def test_only_the_service_for_requests_selects_it() -> None:
+    selectors = {name: thing.spec["selector"] for name, thing in made(BOTH).items()}
+    assert selectors["Service shop"] == {names.SERVER_GROUP: "shop", names.GATE: "true"}
+    assert selectors["Service shop-headless"] == {names.SERVER_GROUP: "shop"}
+    assert selectors["PodDisruptionBudget shop"] == {"matchLabels": {names.SERVER_GROUP: "shop"}}

@@ -6,7 +6,10 @@ import pytest
 
 from quiesce.cluster.kube import KubeCluster, _named
 from quiesce.cluster.port import ClusterError
+from quiesce.model import names
 from quiesce.model.lease import Lease
+from quiesce.model.plan import SetGate
+from tests.unit.build import NOW, pod
 
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
 
@@ -114,6 +117,18 @@ async def test_a_namespace_that_is_forbidden_is_left_out(caplog: pytest.LogCaptu
 async def test_a_namespaced_install_that_may_nothing_does_not_take_all() -> None:
     with pytest.raises(ClusterError, match="no namespace is left to look after: forbidden"):
         await KubeCluster(FakeApi(shop=403), ["shop"]).leave_out_forbidden()
+
+
+@pytest.mark.parametrize(("is_open", "label"), [(True, "true"), (False, None)])
+async def test_a_gate_and_its_label_change_in_one_write(is_open: bool, label: str | None) -> None:
+    api = FakeApi()
+    await KubeCluster(api, []).set_gate(pod(), SetGate(open=is_open, reason="Server"), NOW)
+    (body,) = api.bodies
+    assert isinstance(body, dict)
+    (condition,) = body["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == (names.GATE, str(is_open))
+    assert body["metadata"]["labels"] == {names.GATE: label}
+    assert body["metadata"]["uid"] == "pod-shop-0"
 
 
 async def test_a_lease_is_deleted_as_it_was_read() -> None:

@@ -365,3 +365,8 @@ def test_a_label_of_the_template_is_stronger_than_the_servers() -> None:
     one = server(template=written("labels", {"app": "other"}), labels={names.SERVER_GROUP: "shop", "app": "shop"})
     labels = build_pod(one)["metadata"]["labels"]
     assert (labels[names.SERVER_GROUP], labels["app"]) == ("shop", "other")
+
+
+def test_a_pod_comes_without_the_label_of_the_gate_whatever_its_server_has() -> None:
+    one = server(labels={names.GATE: "true", "app": "shop"})
+    assert build_pod(one)["metadata"]["labels"] == {"app": "shop", names.MANAGED: "true", names.SERVER: "shop-0"}

@@ -40,7 +40,9 @@ REVERSIBLE = st.one_of(
     st.tuples(st.just("annotate_group"), st.just(names.SUSPEND), SUSPENDS),
     st.tuples(st.just("change_template"), st.sampled_from([BASE, "wildfly:2", "wildfly:3", REFUSED, NEVER_READY])),
     st.tuples(st.just("change_timeout"), st.sampled_from([0, 4, 8, -1])),
+    st.tuples(st.just("change_withdrawal"), st.sampled_from(["Gate", "Termination"])),
     st.tuples(st.just("strip_finalizers"), SERVERS),
+    st.tuples(st.just("strip_label"), SERVERS),
 )
 FINAL = st.one_of(
     st.tuples(st.just("annotate_server"), SERVERS, st.sampled_from([names.FORCE, names.RESTART]), st.just("now")),

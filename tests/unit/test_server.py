@@ -19,6 +19,7 @@ from quiesce.model.objects import (
     Node,
     NodeSpec,
     NodeStatus,
+    Pod,
     ReadinessGate,
     Running,
     Taint,
@@ -35,6 +36,7 @@ from quiesce.model.plan import (
     RemoveFinalizer,
     ResumeServer,
     SetGate,
+    Shed,
     StopServer,
     Unshed,
 )
@@ -120,7 +122,7 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             look(new(), behind(120)), "Pending", None, "InitContainerRunning", id="one that hangs is told then"
         ),
         pytest.param(
-            look(server(), replace(behind(120), metadata=pod().metadata)),
+            look(server(), replace(behind(120), metadata=pod(gate=False).metadata)),
             "Pending",
             None,
             "InitContainerRunning",
@@ -835,7 +837,7 @@ def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_written_down() -> N
     assert plan.drain is not None
     assert (plan.drain.forced, plan.drain.scope, plan.drain.container_id) == (True, "Deletion", CONTAINER)
     written = server(status=status("Running", plan.drain))
-    after = decide(look(written, pod(leaving_for=1), report(active=1), routes=("shop",)))
+    after = decide(look(written, pod(gate=False, leaving_for=1), report(active=1), routes=("shop",)))
     assert (after.state, after.act) == ("Stopping", StopServer())
 
 
@@ -862,15 +864,17 @@ FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=N
         pytest.param(
             look(new(), pod(served="", leaving_for=1, gate=False), report()), StopServer(), id="one that can be asked"
         ),
-        pytest.param(look(FORCED, pod(leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and nobody to ask"),
-        pytest.param(look(FORCED, pod(leaving_for=1, grace=2), UNREACHABLE), None, id="once as well"),
         pytest.param(
-            look(server(status=status("Suspending", OURS)), pod(leaving_for=1), UNREACHABLE),
+            look(FORCED, pod(gate=False, leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and nobody to ask"
+        ),
+        pytest.param(look(FORCED, pod(gate=False, leaving_for=1, grace=2), UNREACHABLE), None, id="once as well"),
+        pytest.param(
+            look(server(status=status("Suspending", OURS)), pod(gate=False, leaving_for=1), UNREACHABLE),
             None,
             id="what has served may have work still, whoever can be asked",
         ),
         pytest.param(
-            look(server(status=status("Suspending", OURS)), pod(leaving_for=73), UNREACHABLE),
+            look(server(status=status("Suspending", OURS)), pod(gate=False, leaving_for=73), UNREACHABLE),
             None,
             id="until the hold is over",
         ),
@@ -1136,25 +1140,59 @@ def test_of_two_containers_with_the_port_the_first_is_the_server() -> None:
     assert found.container_id == CONTAINER
 
 
-BARE = replace(pod(), metadata=replace(pod().metadata, labels={names.MANAGED: "true"}))
-LABELS = LabelPod({names.SERVER: "shop-0"})
+def labelled(at: Pod, **labels: str) -> Pod:
+    """With these labels of quiesce.dev and no other."""
+    return replace(at, metadata=replace(at.metadata, labels={f"quiesce.dev/{key}": labels[key] for key in labels}))
+
+
+BARE = labelled(pod(), managed="true")
+LABELS = LabelPod({names.SERVER: "shop-0", names.GATE: "true"})
+OF_ANY = {"managed": "true", "server": "shop-0"}
+SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS))
 
 
 @pytest.mark.parametrize(
-    ("one", "notes", "act"),
+    ("one", "at", "notes", "act"),
     [
-        pytest.param(server(), Notes(), LABELS, id="put back"),
-        pytest.param(server(), Notes(labelled_at=NOW - 9), None, id="not at once again, if it changes nothing"),
+        pytest.param(server(), BARE, Notes(), LABELS, id="put back"),
+        pytest.param(server(), BARE, Notes(labelled_at=NOW - 9), None, id="not at once again, if it changes nothing"),
         pytest.param(
             server(annotations={names.SUSPEND: "true"}),
+            BARE,
             Notes(),
             SetGate(open=False, reason="Server", served_container=CONTAINER),
             id="after what is more urgent",
         ),
+        pytest.param(
+            server(), labelled(pod(), **OF_ANY), Notes(), LabelPod({names.GATE: "true"}), id="from before there was it"
+        ),
+        pytest.param(
+            server(),
+            labelled(pod(), **OF_ANY, serving="false"),
+            Notes(),
+            LabelPod({names.GATE: "true"}),
+            id="one that was changed",
+        ),
+        pytest.param(
+            SUSPENDED,
+            labelled(pod(gate=False), **OF_ANY, serving="true"),
+            Notes(),
+            LabelPod({names.GATE: None}),
+            id="one that the pod of a suspended server must not have",
+        ),
+        pytest.param(SUSPENDED, labelled(pod(gate=False), **OF_ANY), Notes(), None, id="and has not"),
+        pytest.param(
+            server(withdrawal="Termination"),
+            labelled(pod(leaving_for=1), **OF_ANY),
+            Notes(),
+            Shed(),
+            id="not of a pod that goes",
+        ),
     ],
 )
-def test_labels_that_somebody_has_taken_off(one: AppServer, notes: Notes, act: Act | None) -> None:
-    assert decide(look(one, BARE, notes=notes)).act == act
+def test_labels_that_are_not_as_they_should_be(one: AppServer, at: Pod, notes: Notes, act: Act | None) -> None:
+    admin = report("SUSPENDED") if one is SUSPENDED else report()
+    assert decide(look(one, at, admin, notes=notes)).act == act
 
 
 @pytest.mark.parametrize(

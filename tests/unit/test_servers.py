@@ -81,7 +81,9 @@ async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dic
     assert cluster.count("create_pod") == 0
     assert loop.said().status.state == state
     found = loop.world.pods[KEY].metadata
-    assert found.deletion_timestamp or found.labels == {"app": "shop", names.MANAGED: "true", names.SERVER: "shop-0"}
+    gate = {names.GATE: "true"} if state == "Running" else {}
+    own = {names.MANAGED: "true", names.SERVER: "shop-0", **gate}
+    assert found.deletion_timestamp or found.labels == {"app": "shop", **own}
 
 
 async def test_labels_that_nobody_can_put_back_are_tried_again_now_and_then_and_told() -> None:

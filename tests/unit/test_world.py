@@ -16,6 +16,7 @@ from quiesce.model.objects import (
     InvolvedObject,
     Metadata,
     Pod,
+    PodIP,
     TargetRef,
 )
 from quiesce.model.resources import AppServer, ServerGroup
@@ -111,6 +112,47 @@ def test_routes_are_the_services_that_have_the_pod_as_ready(
     for one in slices:
         world.see_slice(one)
     assert world.routes(pod(uid="one")) == routes
+
+
+def by_hand(*addresses: str, ready: bool | None = True, uid: str | None = None) -> EndpointSlice:
+    """A slice as people write it: without `targetRef`, or with one that says no more than a name."""
+    target = None if uid is None else TargetRef(uid)
+    endpoint = Endpoint(EndpointConditions(ready), target, addresses)
+    return EndpointSlice(Metadata("by-hand", "shop", labels={"kubernetes.io/service-name": "shop"}), (endpoint,))
+
+
+@pytest.mark.parametrize(
+    ("written", "routes"),
+    [
+        pytest.param(by_hand("10.0.0.7"), ("shop",), id="its address"),
+        pytest.param(by_hand("10.0.0.6", "10.0.0.7"), ("shop",), id="among others"),
+        pytest.param(by_hand("10.0.0.7", uid=""), ("shop",), id="a reference without a UID"),
+        pytest.param(by_hand("FD00:0::7"), ("shop",), id="its other address, spelt otherwise"),
+        pytest.param(by_hand("10.0.0.7", ready=None), ("shop",), id="one that does not say that it is ready"),
+        pytest.param(by_hand("10.0.0.7", ready=False), (), id="not ready"),
+        pytest.param(by_hand("10.0.0.70"), (), id="another address"),
+        pytest.param(by_hand("shop.example"), (), id="a host name"),
+        pytest.param(by_hand("10.0.0.7", uid="other"), (), id="another pod's by its UID"),
+        pytest.param(by_hand(""), (), id="no address"),
+    ],
+)
+def test_an_endpoint_without_a_pod_is_the_pods_that_has_its_address(
+    written: EndpointSlice, routes: tuple[str, ...]
+) -> None:
+    known = pod(uid="one", ip="10.0.0.7")
+    world, both = World(), replace(known, status=replace(known.status, pod_ips=(PodIP("10.0.0.7"), PodIP("fd00::7"))))
+    world.see_slice(written)
+    assert world.routes(both) == routes
+    assert world.routes(pod(uid="two", ip="")) == ()
+    world.see_slice(written, gone=True)
+    assert world.routes(both) == ()
+
+
+def test_a_slice_of_another_namespace_keeps_no_drain_waiting() -> None:
+    """Anybody who may write slices there could hold up this one's."""
+    world, elsewhere = World(), by_hand("10.0.0.7")
+    world.see_slice(replace(elsewhere, metadata=replace(elsewhere.metadata, namespace="other")))
+    assert world.routes(pod(ip="10.0.0.7")) == ()
 
 
 def test_a_slice_that_is_gone_routes_nothing() -> None:

@@ -181,10 +181,12 @@ class KubeCluster:
             # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
             # otherwise waits for the probe's period.
             annotations[names.OPENED_AT] = moment(now).isoformat()
-        patch = {"metadata": {"uid": own.uid, "annotations": annotations}, "status": {"conditions": [condition]}}
+        labels = {names.GATE: "true" if gate.open else None}
+        metadata = {"uid": own.uid, "labels": labels, "annotations": annotations}
+        patch = {"metadata": metadata, "status": {"conditions": [condition]}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
-    async def label_pod(self, pod: Pod, labels: dict[str, str]) -> Pod:
+    async def label_pod(self, pod: Pod, labels: dict[str, str | None]) -> Pod:
         # By way of the status, which the gate needs a right to: one to write whole pods would be for this alone.
         own = pod.metadata
         patch = {"metadata": {"uid": own.uid, "labels": labels}}

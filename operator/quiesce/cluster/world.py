@@ -5,6 +5,7 @@ It can lag behind; whoever is about to take something away looks live first, and
 
 from collections import defaultdict
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import TypeVar
 
 import msgspec
@@ -43,15 +44,17 @@ class World:
         self._killed: dict[str, dict[str, Seconds]] = defaultdict(dict)  # pod UID → container → when
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices: dict[Key, EndpointSlice] = {}
-        self._routes: dict[str, set[Key]] = defaultdict(set)  # pod UID → slices that have it ready
+        # The UID of a pod, or an address of endpoints that name none → slices that have it ready
+        self._routes: dict[str, set[Key]] = defaultdict(set)
 
     def members(self, group: Key) -> list[AppServer]:
         return [self.servers[key] for key in self._members.get(group, ()) if key in self.servers]
 
     def routes(self, pod: Pod) -> tuple[str, ...]:
-        """The Services whose EndpointSlices have this very pod as ready."""
-        slices = (key for key in self._routes.get(pod.metadata.uid, ()) if key[0] == pod.metadata.namespace)
-        return tuple(sorted({self._slices[key].service for key in slices}))
+        """The Services of its namespace whose EndpointSlices have this very pod as ready, or its address for no pod."""
+        targets = (pod.metadata.uid, *pod.addresses)
+        slices = {key for target in targets for key in self._routes.get(target, ())}
+        return tuple(sorted({self._slices[key].service for key in slices if key[0] == pod.metadata.namespace}))
 
     def known(self) -> Known:
         return Known(
@@ -123,21 +126,21 @@ class World:
             del kept[thing.metadata.key]
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
-        """Take in a slice; the UIDs of the pods that came to be ready in it, or ceased to."""
+        """Take in a slice; the UIDs of pods, and addresses, that came to be ready in it or ceased to."""
         key = endpoints.metadata.key
         known = self._slices.get(key)
         if not gone and not _is_newer(endpoints, known):
             return set()
-        before, ready = _ready_pods(known), _ready_pods(None if gone else endpoints)
+        before, ready = _ready_targets(known), _ready_targets(None if gone else endpoints)
         self._slices.pop(key, None)
         if not gone:
             self._slices[key] = endpoints
-        for uid in before - ready:
-            self._routes[uid].discard(key)
-            if not self._routes[uid]:
-                del self._routes[uid]
-        for uid in ready:
-            self._routes[uid].add(key)
+        for target in before - ready:
+            self._routes[target].discard(key)
+            if not self._routes[target]:
+                del self._routes[target]
+        for target in ready:
+            self._routes[target].add(key)
         return before ^ ready
 
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
@@ -196,11 +199,25 @@ def group_of(thing: AppServer | Kept) -> Key | None:
     return (own.namespace, name) if name else None
 
 
-def _ready_pods(endpoints: EndpointSlice | None) -> set[str]:
-    """The UIDs of the pods that are ready in a slice; one that belongs to no Service routes nothing."""
+def _ready_targets(endpoints: EndpointSlice | None) -> set[str]:
+    """What is ready in a slice: the UIDs of pods, and the addresses of endpoints that somebody has written without one.
+
+    A slice that belongs to no Service routes nothing.
+    """
     if endpoints is None or not endpoints.service:
         return set()
-    return {e.target_ref.uid for e in endpoints.endpoints or () if e.target_ref and e.is_ready}
+    ready = [endpoint for endpoint in endpoints.endpoints or () if endpoint.is_ready]
+    named = {endpoint.target_ref.uid for endpoint in ready if endpoint.target_ref and endpoint.target_ref.uid}
+    unnamed = (endpoint.addresses for endpoint in ready if not (endpoint.target_ref and endpoint.target_ref.uid))
+    return named | {_canonical(address) for addresses in unnamed for address in addresses}
+
+
+def _canonical(address: str) -> str:
+    """An address as the kubelet writes it: IPv6 has many spellings. A host name stays as it is."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address
 
 
 def _gone(before: Mapping[Key, Thing], found: list[Thing], now: Mapping[Key, Thing]) -> list[Key]:

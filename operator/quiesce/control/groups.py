@@ -62,6 +62,7 @@ class Groups:
         self._written: dict[tuple[str, str], Seconds] = {}
         # Statuses that could not be written: how often in a row, and when it is tried again.
         self._unwritten: dict[tuple[str, str], tuple[int, Seconds]] = {}
+        self._labelled_at: dict[tuple[str, str], Seconds] = {}  # since when all pods are known to have their label
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         group = self._world.groups.get((namespace, name))
@@ -70,6 +71,7 @@ class Groups:
             self._refused_at.pop((namespace, name), None)
             self._written.pop((namespace, name), None)
             self._unwritten.pop((namespace, name), None)
+            self._labelled_at.pop((namespace, name), None)
             return None
         observation = self._observe(group)
         plan = decide_group(observation)
@@ -124,7 +126,15 @@ class Groups:
             going=going,
             kept=self._kept(group),
             refused=tuple(refused.items()),
+            labelled_for=self._labelled_for(group, members),
         )
+
+    def _labelled_for(self, group: ServerGroup, members: tuple[Member, ...]) -> Seconds | None:
+        key, now = group.metadata.key, self._clock()
+        if not all(member.is_labelled for member in members):
+            self._labelled_at.pop(key, None)
+            return None
+        return now - self._labelled_at.setdefault(key, now)
 
     def _kept(self, group: ServerGroup) -> tuple[Kept, ...]:
         namespace, name = group.metadata.key

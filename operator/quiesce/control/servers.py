@@ -63,7 +63,7 @@ class Servers:
         observation = await self._observe(server)
         plan = decide(observation)
         if isinstance(plan.act, acts.DISRUPTIVE):
-            live = await self._look_live(server, plan.act)
+            live = await self._look_live(server)
             if live is None:
                 return 0
             observation = await self._observe(live)
@@ -150,7 +150,7 @@ class Servers:
                 unconfirmable.add(route)
         return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 
-    async def _look_live(self, server: AppServer, act: Act) -> AppServer | None:
+    async def _look_live(self, server: AppServer) -> AppServer | None:
         """Read again what a disruptive act depends on; a watch may be behind."""
         namespace, name = server.metadata.namespace, server.metadata.name
         live = await self._cluster.server(namespace, name)
@@ -163,7 +163,7 @@ class Servers:
             group = await self._cluster.group(*owner)
             if group:
                 self._world.see_group(group)
-                if isinstance(act, acts.SetGate) and not act.open:  # which may need room in the group's budget
+                if _serves(self._world.pods.get(live.metadata.key)):  # the act may need room in the group's budget
                     await look_at_pods(self._cluster, self._world, owner)
             else:
                 self._world.forget_group(owner)
@@ -299,3 +299,7 @@ def _may_be_otherwise(server: AppServer, pod: Pod | None) -> bool:
     if pod is None:
         return server.status.state not in (None, "Pending", "Stopped")
     return not pod.metadata.is_owned_by(server.metadata.uid) or names.MANAGED not in pod.metadata.labels
+
+
+def _serves(pod: Pod | None) -> bool:
+    return pod is not None and pod.holds(names.GATE) and not pod.metadata.deletion_timestamp

@@ -38,12 +38,14 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
     suspended, the timeout only makes it say so: the drain ends when the work does (WildFly's own meaning).
     """
     drain = record(o, aim)
-    withdrawn = o.leaving or not _gate_is_open(o)
-    if drain.forced and stops and withdrawn:
+    closing = _closing(o, drain)
+    if drain.forced and stops and not closing:
         return "Forced"
     if o.stop_at is not None and o.now >= o.stop_at:
         return "TimedOut"
-    if withdrawn and isinstance(o.admin, Report) and o.admin.suspend_state == "SUSPENDED":
+    if closing:
+        return msgspec.structs.replace(withdrawing(aim), drain=drain, act=closing)
+    if isinstance(o.admin, Report) and o.admin.suspend_state == "SUSPENDED":
         return "Drained"
     if drain.suspending_since is None:
         return _withdraw(o, drain, aim)
@@ -62,13 +64,33 @@ def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
     )
 
 
+def withdrawing(aim: Aim) -> ServerPlan:
+    return ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
+
+
+def _closing(o: Observation, drain: Drain) -> SetGate | None:
+    """The gate's closing, where it is still to come.
+
+    The endpoints of a pod that is being deleted are not ready whatever its gate says. There it is for the label, and
+    for whoever reads the condition: a refusal holds up no drain, for which there is only so much time.
+    """
+    if o.pod is None or not o.pod.holds(names.GATE):
+        return None
+    served = o.container.container_id if o.container and o.was_reached else ""
+    closing = SetGate(open=False, reason=drain.scope, served_container=served)
+    if o.leaving and (
+        o.server.spec.withdrawal == "Termination"
+        or o.notes.refused(closing)
+        or o.in_vain_for(closing) >= NO_EFFECT_SECONDS
+    ):
+        return None
+    return closing
+
+
 def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
     """PreSuspend: nothing new is routed to the server, what is connected is told to go, and has time to."""
-    pre_suspend = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}", drain=drain)
     replace = msgspec.structs.replace
-    if _gate_is_open(o) and not o.leaving:
-        served = o.container.container_id if o.container and o.was_reached else ""
-        return replace(pre_suspend, act=SetGate(open=False, reason=drain.scope, served_container=served))
+    pre_suspend = replace(withdrawing(aim), drain=drain)
     if not o.was_reached or drain.forced:
         return _start_clock(o, drain, aim)
     if o.notes.confirmed_at is None:
@@ -189,7 +211,3 @@ def _deadline(o: Observation, drain: Drain, aim: Aim) -> Seconds:
     began = seconds(drain.suspending_since) or o.now
     own = math.inf if aim.timeout < 0 else began + aim.timeout
     return own if o.stop_at is None else min(own, o.stop_at)
-
-
-def _gate_is_open(o: Observation) -> bool:
-    return o.pod is not None and o.pod.holds(names.GATE)

@@ -1,11 +1,12 @@
 """The next steps for a group: which servers there are, and which of them may be replaced now."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from quiesce.decide.budget import max_unavailable
-from quiesce.decide.kept import keep, owner_reference
+from quiesce.decide.kept import keep, owner_reference, selects_label_in
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
@@ -29,6 +30,7 @@ class GroupObservation(msgspec.Struct, frozen=True):
     going: frozenset[str] = frozenset()  # and of such ones that are being deleted, and waited for
     kept: tuple[Kept, ...] = ()  # what it keeps beside its servers, as far as it is there
     refused: tuple[tuple[str, str], ...] = ()  # what the API server did not take as it was to be, and why
+    labelled_for: Seconds | None = None  # since every pod with an open gate is known to have the label of it
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -71,16 +73,13 @@ def decide_group(o: GroupObservation) -> GroupPlan:
             *(((group.metadata.name, bad),) if bad else ()),
             *((m.name, message) for m in o.members if (message := _stalled(m)) and (message != bad)),
         ),
-        wake=min(
-            (left for m in wanted if 0 < (left := UNREADY_SECONDS - m.unready_for(o.now)) < UNREADY_SECONDS),
-            default=None,
-        ),
+        wake=min(_wakes(o, wanted), default=None),
         notes=_complaints(group),
     )
     if group.metadata.deletion_timestamp:
         return plan  # the garbage collector deletes the servers; each drains
     acts = (
-        *keep(group, o.kept),
+        *keep(group, o.kept, o.labelled_for),
         *_create(o, free, len(wanted)),
         *_updates(o, wanted, serving, surge),
         *_scale_down(o, leaving),
@@ -98,6 +97,16 @@ def decide_group(o: GroupObservation) -> GroupPlan:
 def without_restart(o: GroupObservation) -> GroupPlan:
     """What to do while a restart can't be written down: all else, and the request stays where it is."""
     return decide_group(replace(o, group=_unasked(o.group)))
+
+
+def _wakes(o: GroupObservation, wanted: list[Member]) -> Iterator[Seconds]:
+    """When something is due that no watch tells of: each time that is left."""
+    for member in wanted:
+        left = UNREADY_SECONDS - member.unready_for(o.now)
+        if 0 < left < UNREADY_SECONDS:
+            yield left
+    if o.group.spec.service and (due := selects_label_in(o.group, o.kept, o.labelled_for)):
+        yield due
 
 
 def _restarted(group: ServerGroup, now: Seconds) -> ServerGroup:
@@ -231,6 +240,7 @@ def _complete(spec: AppServerSpec) -> dict[str, Any]:
         "desiredState": spec.desired_state,
         "suspendTimeoutSeconds": spec.suspend_timeout_seconds,
         "preSuspendSeconds": spec.pre_suspend_seconds,
+        "withdrawal": spec.withdrawal,
         **written,
         "admin": {"profile": spec.admin.profile, **written["admin"]},
     }

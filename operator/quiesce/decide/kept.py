@@ -6,28 +6,47 @@ from typing import Any
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import headless_name, template_hash
 from quiesce.model import names
-from quiesce.model.objects import Budget, Kept
+from quiesce.model.objects import Budget, Kept, Service
 from quiesce.model.plan import Act, ApplyObject, DeleteObject
 from quiesce.model.resources import GroupService, ServerGroup
+from quiesce.model.times import Seconds
 
 Manifest = dict[str, Any]
 
+# Pods that an earlier version let serve get their label from this one. A Service that has them already selects it no
+# sooner than so long afterwards: the controller that writes the endpoints must have seen the pods' labels by then.
+LABELLED_SECONDS = 5.0
 
-def keep(group: ServerGroup, found: Iterable[Kept]) -> list[Act]:
-    """The steps from what is found, of this group and of nobody, to what is wanted."""
-    wanted = {(m["kind"], m["metadata"]["name"]): m for m in _wanted(group)}
+
+def keep(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None) -> list[Act]:
+    """The steps from what is found, of this group and of nobody, to what is wanted.
+
+    `labelled_for`: for how long every pod with an open gate has been known to have its label; None if one has not.
+    """
     known = {(kind_of(thing), thing.metadata.name): thing for thing in found}
+    by_label = selects_label_in(group, known.values(), labelled_for) == 0
+    wanted = {(m["kind"], m["metadata"]["name"]): m for m in _wanted(group, by_label=by_label)}
     acts: list[Act] = [
         ApplyObject(manifest) for key, manifest in wanted.items() if key not in known or not is_so(known[key], manifest)
     ]
     return acts + [DeleteObject(*key, thing.metadata.uid) for key, thing in known.items() if key not in wanted]
 
 
+def selects_label_in(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None) -> Seconds | None:
+    """When the Service for requests is to select the label of the gate; None where a pod still lacks it."""
+    service = next((s for s in found if isinstance(s, Service) and s.metadata.name == group.metadata.name), None)
+    if service and names.GATE in (service.spec.get("selector") or {}):
+        return 0
+    if labelled_for is None:
+        return None
+    return max(0, LABELLED_SECONDS - labelled_for) if service else 0
+
+
 def kind_of(thing: Kept) -> str:
     return "PodDisruptionBudget" if isinstance(thing, Budget) else "Service"
 
 
-def _wanted(group: ServerGroup) -> list[Manifest]:
+def _wanted(group: ServerGroup, *, by_label: bool) -> list[Manifest]:
     spec, name = group.spec, group.metadata.name
     manifests = []
     if spec.pod_disruption_budget == "Managed":
@@ -35,7 +54,7 @@ def _wanted(group: ServerGroup) -> list[Manifest]:
     if spec.service:
         service = spec.service
         manifests += [
-            _manifest(group, "Service", name, _service(group, service), service.annotations),
+            _manifest(group, "Service", name, _service(group, service, by_label=by_label), service.annotations),
             _manifest(group, "Service", headless_name(name), _headless(group, service)),
         ]
     return manifests
@@ -53,8 +72,10 @@ def _budget(group: ServerGroup) -> Manifest:
     }
 
 
-def _service(group: ServerGroup, service: GroupService) -> Manifest:
-    return {"type": service.type, "selector": _selector(group), "ports": list(service.ports)}
+def _service(group: ServerGroup, service: GroupService, *, by_label: bool) -> Manifest:
+    """By the gate's label, it is right for balancers as well that have the pods as targets whatever their readiness."""
+    selector = _selector(group) | ({names.GATE: "true"} if by_label else {})
+    return {"type": service.type, "selector": selector, "ports": list(service.ports)}
 
 
 def _headless(group: ServerGroup, service: GroupService) -> Manifest:

@@ -74,6 +74,11 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return stops or self.server.metadata.deletion_timestamp is not None
 
     @property
+    def is_labelled(self) -> bool:
+        """Whether the pod has the label that goes with an open gate, if its gate is open."""
+        return self.pod is None or not self.pod.holds(names.GATE) or names.GATE in self.pod.metadata.labels
+
+    @property
     def serves(self) -> bool:
         pod = self.pod
         return bool(pod and not pod.metadata.deletion_timestamp and pod.holds("Ready") and pod.holds(names.GATE))

@@ -193,6 +193,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
     labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server)}
+    labels.pop(names.GATE, None)  # it comes with the gate's opening
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),

@@ -14,7 +14,7 @@ from quiesce.decide.boot import (
     boot,
     not_ready,
 )
-from quiesce.decide.drain import finished, record, take_out
+from quiesce.decide.drain import finished, record, take_out, withdrawing
 from quiesce.decide.observation import (
     NO_EFFECT_SECONDS,
     OUT_OF_SERVICE,
@@ -94,11 +94,15 @@ def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
 
 
 def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """Without its labels the watch says no more of a pod, and its group's Services and budget pass it by."""
+    """Without its labels the watch says no more of a pod, and its group's Services and budget pass it by.
+
+    One of them goes with the gate. A pod from before there was such a label gets it here.
+    """
     pod = o.pod
     if pod is None or o.leaving or not pod.metadata.is_owned_by(o.server.metadata.uid):
         return plan
-    lost = dict(pod_labels(o.server).items() - pod.metadata.labels.items())
+    wanted = {**pod_labels(o.server), names.GATE: "true" if pod.holds(names.GATE) else None}
+    lost = {label: value for label, value in wanted.items() if pod.metadata.labels.get(label) != value}
     if not lost:
         return plan
     act, rests_for = LabelPod(lost), o.notes.labelled_at + LABELS_SECONDS - o.now
@@ -203,9 +207,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
             return _overdue(o, pod, leaving)
         return _awake(leaving, o.overdue_in)
     if aim.scope == "Removal":
-        # Nothing to go back to: the pod's own deletion drains it, and bounds the drain.
-        withdrawing = ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
-        return replace(withdrawing, act=DeletePod(_grace(o)))
+        return _delete(o, aim)  # there is nothing to go back to
     if o.restart_ends_in:
         return _restarted_in_place(o, pod)
     if pod.status.phase in ("Succeeded", "Failed"):
@@ -294,11 +296,22 @@ def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:
 
 
 def _stop(o: Observation, aim: Aim) -> ServerPlan:
-    """Drain, then delete the pod. Whatever is drained can go back to service until the deletion."""
+    """Drain, then delete the pod. Whatever is drained can go back to service until the deletion.
+
+    With `Termination` a server that serves is drained after the deletion. One that is suspended has left by its gate.
+    """
+    if o.server.spec.withdrawal == "Termination" and o.reachable and o.pod and o.pod.holds(names.GATE):
+        return _delete(o, aim)
     outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
     if isinstance(outcome, ServerPlan):
         return outcome
     return replace(_stopping(o, outcome, aim), act=DeletePod(_grace(o)))
+
+
+def _delete(o: Observation, aim: Aim) -> ServerPlan:
+    """The pod's deletion takes it out of its Services; it is drained while it terminates, which bounds the drain."""
+    drain = record(o, aim) if o.reachable else None
+    return replace(withdrawing(aim), drain=drain, act=DeletePod(_grace(o)))
 
 
 def _grace(o: Observation) -> int | None:

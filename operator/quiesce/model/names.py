@@ -25,7 +25,8 @@ SERVED_CONTAINER = f"{GROUP}/served-container"
 SURGE = f"{GROUP}/surge"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
-# The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True.
+# The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True. While it is, the pod
+# has a label of the same name, for balancers that target pods whatever their conditions say.
 GATE = f"{GROUP}/serving"
 FINALIZER = f"{GROUP}/drain"
 MANAGER = "quiesce"

@@ -129,11 +129,16 @@ class ContainerStatus(Narrow, frozen=True):
     last_state: ContainerState = ContainerState()
 
 
+class PodIP(Narrow, frozen=True):
+    ip: str = ""
+
+
 class PodStatus(Narrow, frozen=True):
     phase: str = ""
     reason: str = ""
     message: str = ""
     pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
@@ -153,6 +158,11 @@ class Pod(Narrow, frozen=True):
         """The port of the first of these names that there is; of several, the first container's, as for a Service."""
         ports = [(port.name, NamedPort(c.name, port.container_port)) for c in self.spec.containers for port in c.ports]
         return next((found for name in names for known, found in ports if known == name), None)
+
+    @property
+    def addresses(self) -> set[str]:
+        """One of each IP family that the cluster has; none before the pod has started."""
+        return {address for address in (self.status.pod_ip, *(one.ip for one in self.status.pod_ips)) if address}
 
     def condition(self, kind: str) -> Condition | None:
         return next((condition for condition in self.status.conditions if condition.type == kind), None)
@@ -191,6 +201,7 @@ class EndpointConditions(Narrow, frozen=True):
 class Endpoint(Narrow, frozen=True):
     conditions: EndpointConditions = EndpointConditions()
     target_ref: TargetRef | None = None
+    addresses: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:

@@ -39,7 +39,10 @@ class CreatePod(Act, frozen=True):
 
 
 class SetGate(Act, frozen=True):
-    """`served_container` is written down with it: the container that clients are, or were, let in to."""
+    """Open or close the readiness gate, and put the label of its name on the pod or take it off, in one write.
+
+    `served_container` is written down with it: the container that clients are, or were, let in to.
+    """
 
     open: bool
     reason: str
@@ -47,9 +50,9 @@ class SetGate(Act, frozen=True):
 
 
 class LabelPod(Act, frozen=True):
-    """Put labels back that somebody has taken off, or changed."""
+    """Put labels back that somebody has taken off, or changed; None takes one off."""
 
-    labels: dict[str, str]
+    labels: dict[str, str | None]
 
 
 class Shed(Act, frozen=True):

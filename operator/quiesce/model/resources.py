@@ -8,6 +8,8 @@ import msgspec
 from quiesce.model.objects import Condition, Narrow, OwnMetadata
 
 DesiredState = Literal["Running", "Suspended", "Stopped"]
+# How a server that is to stop leaves its Services: by its gate, or by the deletion of its pod.
+Withdrawal = Literal["Gate", "Termination"]
 State = Literal[
     "Pending", "Starting", "Running", "PreSuspend", "Suspending", "Suspended", "Stopping", "Stopped", "Unknown"
 ]
@@ -35,6 +37,7 @@ class AppServerSpec(Narrow, frozen=True):
     desired_state: DesiredState = "Running"
     suspend_timeout_seconds: int = 60
     pre_suspend_seconds: int = 2
+    withdrawal: Withdrawal = "Gate"
 
 
 class Drain(Narrow, frozen=True):
