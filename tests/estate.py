@@ -199,15 +199,18 @@ class Estate:
 
     def endpoints(self, service: str = "shop") -> set[str]:
         """The names of the pods that a Service sends requests to."""
+        return {
+            endpoint["targetRef"]["name"]
+            for endpoint in self.every_endpoint(service)
+            if endpoint["conditions"].get("ready") is not False
+        }
+
+    def every_endpoint(self, service: str = "shop") -> list[Manifest]:
+        """What a Service's EndpointSlices have, ready or not."""
         selector = {"kubernetes.io/service-name": service}
         kind = pykube.object_factory(self.api, "discovery.k8s.io/v1", "EndpointSlice")
         slices = kind.objects(self.api, namespace=self.namespace).filter(selector=selector)
-        return {
-            endpoint["targetRef"]["name"]
-            for found in slices
-            for endpoint in found.obj.get("endpoints") or ()
-            if endpoint["conditions"].get("ready") is not False
-        }
+        return [endpoint for found in slices for endpoint in found.obj.get("endpoints") or ()]
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """(reason, message) of the Events about an object."""

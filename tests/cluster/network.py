@@ -24,16 +24,16 @@ def create(bridges: dict[str, tuple[str, str]]) -> None:
     _ip("link", "add", HOST_LINK, "type", "veth", "peer", "name", "uplink", "netns", NAMESPACE)
     _ip("address", "add", f"{HOST_ADDRESS}/30", "dev", HOST_LINK)
     _ip("link", "set", HOST_LINK, "up")
-    _inside("link", "set", "lo", "up")
-    _inside("address", "add", f"{ADDRESS}/30", "dev", "uplink")
-    _inside("link", "set", "uplink", "up")
+    inside("link", "set", "lo", "up")
+    inside("address", "add", f"{ADDRESS}/30", "dev", "uplink")
+    inside("link", "set", "uplink", "up")
     for bridge, (gateway, subnet) in bridges.items():
-        _inside("link", "add", bridge, "type", "bridge")
-        _inside("address", "add", f"{gateway}/{subnet.split('/')[1]}", "dev", bridge)
-        _inside("link", "set", bridge, "up")
+        inside("link", "add", bridge, "type", "bridge")
+        inside("address", "add", f"{gateway}/{subnet.split('/')[1]}", "dev", bridge)
+        inside("link", "set", bridge, "up")
         _ip("route", "add", subnet, "via", ADDRESS)
     # What calls a Service from inside the namespace needs a route before kube-proxy's rules rewrite the address.
-    _inside("route", "add", SERVICES, "dev", next(iter(bridges)))
+    inside("route", "add", SERVICES, "dev", next(iter(bridges)))
     _ip("route", "add", SERVICES, "via", ADDRESS)
     if not Path("/proc/sys/net/bridge").exists() and shutil.which("modprobe"):
         output("modprobe", "br_netfilter")
@@ -58,18 +58,19 @@ def exists() -> bool:
     return _file().exists()
 
 
-def enter(*command: str | Path) -> list[str]:
-    """The command, run inside the namespace; unlike `ip netns exec` it leaves the mounts as they are."""
-    return ["nsenter", f"--net={_file()}", *map(str, command)]
+def enter(*command: str | Path, namespace: str = NAMESPACE) -> list[str]:
+    """The command, run inside a namespace; unlike `ip netns exec` it leaves the mounts as they are."""
+    return ["nsenter", f"--net={_file(namespace)}", *map(str, command)]
 
 
-def _file() -> Path:
-    return Path("/run/netns") / NAMESPACE
+def inside(*arguments: str, namespace: str = NAMESPACE) -> None:
+    """`ip`, for what is in a namespace."""
+    output("ip", "-n", namespace, *arguments)
+
+
+def _file(namespace: str = NAMESPACE) -> Path:
+    return Path("/run/netns") / namespace
 
 
 def _ip(*arguments: str) -> None:
     output("ip", *arguments)
-
-
-def _inside(*arguments: str) -> None:
-    output("ip", "-n", NAMESPACE, *arguments)

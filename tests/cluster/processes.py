@@ -35,13 +35,13 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": path}
 
 
-def start(name: str, program: str, *arguments: str) -> None:
-    """Starts a daemon inside the cluster's network namespace."""
+def start(name: str, program: str, *arguments: str, namespace: str = network.NAMESPACE) -> None:
+    """Starts a daemon inside the cluster's network namespace, or another one."""
     PIDS.mkdir(parents=True, exist_ok=True)
     DAEMON_LOGS.mkdir(parents=True, exist_ok=True)
     with log_file(name).open("a") as log:
         process = subprocess.Popen(
-            network.enter(paths.BIN / program, *arguments),
+            network.enter(paths.BIN / program, *arguments, namespace=namespace),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

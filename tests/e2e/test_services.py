@@ -40,8 +40,9 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
 
 def test_a_pod_that_loses_its_labels_gets_them_back(web: Estate) -> None:
     pod = web.pod_uid("web-1")
-    web.kubectl("label", "pod", "web-1", *(f"quiesce.dev/{label}-" for label in ("managed", "server", "group")))
-    wait("they are back", lambda: {"managed", "server", "group"} <= own_labels(web, "web-1"), 15)
+    labels = {"managed", "server", "group", "serving"}
+    web.kubectl("label", "pod", "web-1", *(f"quiesce.dev/{label}-" for label in labels))
+    wait("they are back", lambda: labels <= own_labels(web, "web-1"), 15)
     web.wait_serving(SERVERS, "web")
     assert web.pod_uid("web-1") == pod
     assert web.state("web-1") == "Running"
@@ -98,6 +99,36 @@ def test_a_withdrawal_that_a_service_does_not_confirm_is_told_and_waited_for(web
     resume(web)
 
 
+def test_endpoints_without_a_pod_are_waited_for_by_their_address(web: Estate) -> None:
+    """As a controller of its own writes them: it takes its time."""
+    pod = web.get("pod", "web-1")
+    assert pod
+
+    def write(*, ready: bool) -> None:
+        web.apply(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "by-hand",
+            metadata={"labels": {"kubernetes.io/service-name": "by-hand"}},
+            addressType="IPv4",
+            endpoints=[{"addresses": [pod["status"]["podIP"]], "conditions": {"ready": ready}}],
+            ports=[{"port": 8080}],
+        )
+
+    write(ready=True)
+    time.sleep(1)  # the operator has seen it
+    with Watcher(lambda: web.state("web-1")) as states:
+        web.annotate("aps/web-1", suspend="0")
+        wait("it has left its other Services", lambda: "web-1" not in web.endpoints("web"), 10)
+        time.sleep(4)  # more than its margin
+        assert states.seen[-1] == "PreSuspend"
+        assert web.says("web-1") == "RUNNING"
+        write(ready=False)
+        web.wait_state("web-1", "Suspended", 10)
+    web.kubectl("delete", "endpointslice", "by-hand")
+    resume(web)
+
+
 def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web: Estate) -> None:
     before = web.uids("web")
     web.group("web", replicas=2)
@@ -111,7 +142,8 @@ def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web
 
 def test_a_kept_service_selects_what_it_is_to_select_and_nothing_less(web: Estate) -> None:
     web.kubectl("patch", "svc", "web", "--type=json", "-p", '[{"op": "add", "path": "/spec/selector/x", "value": "y"}]')
-    wait("its selector is put back", lambda: list(spec(web)["selector"]) == ["quiesce.dev/group"], 10)
+    own = {"quiesce.dev/group": "web", "quiesce.dev/serving": "true"}
+    wait("its selector is put back", lambda: spec(web)["selector"] == own, 10)
     web.wait_serving(SERVERS, "web")
 
 
