@@ -398,6 +398,25 @@ async def test_what_is_taken_away_is_decided_by_a_live_look() -> None:
     assert loop.said().status.state == "Running"
 
 
+@pytest.mark.parametrize(("withdrawal", "act"), [("Gate", "set_gate"), ("Termination", "delete_pod")])
+@pytest.mark.parametrize("other_is_ready", [True, False])
+async def test_a_roll_looks_live_at_the_others_before_it_takes_a_server_out(
+    withdrawal: str, act: str, other_is_ready: bool
+) -> None:
+    """The watch has not told yet that the other one has ceased to serve."""
+    own, changed = group(2), template("wildfly:2")
+    labels = {names.SERVER_GROUP: "shop"}
+    one = server("shop-0", of=own, labels=labels, template=changed, withdrawal=withdrawal)
+    other = server("shop-1", of=own, labels=labels)
+    live = pod("shop-1") if other_is_ready else pod("shop-1", ready=False, unready_for=1)
+    cluster = FakeCluster(own, one, other, pod("shop-0"), live)
+    loop = Loop(cluster, one, other, pod("shop-0"), pod("shop-1"))
+    loop.world.see_group(own)
+    for _ in range(3):
+        await loop.turn()
+    assert cluster.count(act) == int(other_is_ready)
+
+
 async def test_the_status_is_written_before_the_act() -> None:
     asked = server(annotations={names.SUSPEND: "true"})
     cluster = FakeCluster(asked, pod())
