@@ -1,6 +1,5 @@
 """What a server waits for until it serves: its container, the server in it, and the pod around it."""
 
-from datetime import datetime
 from typing import cast
 
 import msgspec
@@ -10,7 +9,7 @@ from quiesce.model import names
 from quiesce.model.objects import ContainerStatus, Pod, Waiting
 from quiesce.model.plan import ServerPlan, SetGate
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import Seconds, seconds
+from quiesce.model.times import Moment, Seconds, seconds
 
 replace = msgspec.structs.replace
 
@@ -138,7 +137,7 @@ def _waiting_for_init(o: Observation, pod: Pod, init: ContainerStatus) -> Server
     return ServerPlan("Pending", "InitContainerRunning", message, stalled="InitContainerRunning")
 
 
-def _changes(status: ContainerStatus) -> tuple[datetime | None, ...]:
+def _changes(status: ContainerStatus) -> tuple[Moment | None, ...]:
     """When a container started, or ended."""
     running = status.state.running.started_at if status.state.running else None
     ends = (state.terminated.finished_at for state in (status.state, status.last_state) if state.terminated)
