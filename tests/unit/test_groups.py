@@ -12,7 +12,7 @@ from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
 from quiesce.decide.group import decide_group
 from quiesce.decide.members import Member
 from quiesce.model import names
-from quiesce.model.objects import Metadata, OwnerReference, Service
+from quiesce.model.objects import Metadata, OwnerReference, Pod, Service
 from quiesce.model.plan import ApplyServer
 from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
@@ -151,6 +151,34 @@ async def test_a_live_look_forgets_a_pod_that_is_gone() -> None:
     assert ("shop", "shop-0") not in loop.world.pods
     given = [s.metadata.name for s in loop.world.members(KEY) if s.spec == ROLL.spec.template.spec]
     assert given == ["shop-0"]
+
+
+class DeletedWhileListed(FakeCluster):
+    """The watch reports the end of a pod and of a server before the lists that still have them are here."""
+
+    world: World
+
+    async def servers(self, namespace: str, group: str) -> list[AppServer]:
+        listed = await super().servers(namespace, group)
+        gone = next(one.metadata for one in listed if one.metadata.name == "shop-2")
+        self.world.forget_server(gone.key, gone.uid, 1_000)
+        return listed
+
+    async def pods(self, namespace: str, group: str) -> list[Pod]:
+        listed = await super().pods(namespace, group)
+        gone = next(one.metadata for one in listed if one.metadata.name == "shop-0")
+        self.world.forget_pod(gone.key, gone.uid, 1_000)
+        return listed
+
+
+async def test_a_live_look_does_not_bring_back_what_went_while_it_was_made() -> None:
+    things = estate(ROLL)
+    cluster = DeletedWhileListed(*things)
+    loop = Loop(cluster, *things)
+    cluster.world = loop.world
+    await loop.groups._look_live(loop.world.groups[KEY])
+    assert {name for _, name in loop.world.servers} == {"shop-0", "shop-1"}
+    assert {name for _, name in loop.world.pods} == {"shop-1", "shop-2"}
 
 
 async def test_a_restart_is_written_down_before_its_annotation_is_taken_away() -> None:

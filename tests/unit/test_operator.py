@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import pytest
 
-from quiesce.cluster.port import ClusterError
+from quiesce.cluster.port import ClusterError, Snapshot
 from quiesce.control.operator import Operator
 from quiesce.model.plan import Note
-from tests.unit.build import NOW, group, server
+from tests.unit.build import NOW, group, pod, server
 from tests.unit.fake import FakeCluster, refusing
+from tests.unit.test_world import version
 
 
 async def test_nothing_is_ready_before_the_first_look() -> None:
@@ -52,6 +54,42 @@ async def test_a_resync_that_fails_is_tried_again_and_does_not_end_the_operator(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+class Interrupted(FakeCluster):
+    """Something happens between two of the lists of a resync."""
+
+    happens: Callable[[], None]
+
+    async def everything(self) -> Snapshot:
+        listed = await super().everything()
+        self.happens()
+        return listed
+
+
+async def test_what_is_deleted_between_two_lists_is_not_brought_back() -> None:
+    cluster = Interrupted(group(1), server(of=group(1)), pod())
+    one, its_pod = cluster.latest(server()), cluster.latest(pod())
+    operator = Operator(cluster, "test")
+
+    def delete_both() -> None:
+        operator.see_pod(version(its_pod, 1_000), gone=True)
+        operator.see_server(version(one, 1_001), gone=True)
+
+    cluster.happens = delete_both
+    await operator.prime()
+    assert (operator._world.pods, operator._world.servers) == ({}, {})
+    assert list(operator._world.groups) == [("shop", "shop")]
+
+
+async def test_a_server_that_leaves_its_group_wakes_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = Operator(FakeCluster(), "test")
+    operator.see_server(version(server(of=group(1)), 1), gone=False)
+    woken: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(operator._queue, "add", woken.append)
+    operator.see_server(version(server(), 2), gone=False)
+    assert woken == [("server", "shop", "shop-0"), ("group", "shop", "shop")]
+    assert operator._world.members(("shop", "shop")) == []
 
 
 async def test_what_was_recorded_before_the_end_is_written() -> None:

@@ -20,7 +20,7 @@ from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.times import Seconds
 from tests.unit.build import NOW, drain, group, pod, report, server, status, template
 from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
-from tests.unit.test_world import endpoints
+from tests.unit.test_world import endpoints, version
 
 KEY, KEY_OF_GROUP = ("shop", "shop-0"), ("shop", "shop")
 replace = msgspec.structs.replace
@@ -369,6 +369,25 @@ async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:
     loop = Loop(cluster, new(), pod(owner_uid="somebody"))
     await loop.turn()
     assert cluster.count("create_pod") == 1
+
+
+@pytest.mark.parametrize("found", [True, False])
+async def test_an_answer_about_a_pod_that_comes_late_does_not_undo_what_the_watch_has_reported(found: bool) -> None:
+    """Its end after it was found; its successor after none was found."""
+
+    class Late(FakeCluster):
+        async def pod(self, namespace: str, name: str) -> Pod | None:
+            there = await super().pod(namespace, name)
+            if found:
+                loop.world.forget_pod(KEY, "pod-shop-0", 1_000)
+            else:
+                loop.world.see_pod(version(pod(uid="successor"), 1_000))
+            return there
+
+    loop = Loop(Late(server(), *([pod()] if found else [])), server(), pod())
+    await loop.servers._look_at_pod(server())
+    uids = [known.metadata.uid for known in loop.world.pods.values()]
+    assert uids == ([] if found else ["successor"])
 
 
 async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_again() -> None:

@@ -238,12 +238,168 @@ def test_a_list_forgets_nothing_that_was_seen_while_it_was_made() -> None:
     assert world.routes(pod("shop-1")) == ("shop",)
 
 
+SHOP = ("shop", "shop")
+
+
+def kinds() -> list[Any]:
+    """One of each kind that the operator keeps, all of one version."""
+    return [server(of=group()), group(), pod()]
+
+
+def seen(world: World, thing: Any) -> Any:
+    kept: dict[Any, Any] = {AppServer: world.servers, ServerGroup: world.groups, Pod: world.pods}
+    return kept[type(thing)].get(thing.metadata.key)
+
+
+def see(world: World, thing: Any) -> None:
+    kinds: dict[Any, Any] = {AppServer: world.see_server, ServerGroup: world.see_group, Pod: world.see_pod}
+    kinds[type(thing)](thing)
+
+
+def forget(world: World, thing: Any) -> None:
+    own = thing.metadata
+    kinds: dict[Any, Any] = {AppServer: world.forget_server, ServerGroup: world.forget_group, Pod: world.forget_pod}
+    kinds[type(thing)](own.key, own.uid, int(own.resource_version))
+
+
+def listing(*things: Any) -> Snapshot:
+    chosen: dict[Any, list[Any]] = {
+        kind: [thing for thing in things if isinstance(thing, kind)] for kind in (AppServer, ServerGroup, Pod)
+    }
+    return Snapshot(chosen[AppServer], chosen[ServerGroup], chosen[Pod], [])
+
+
+def successor(thing: Any, number: int) -> Any:
+    return version(replace(thing, metadata=replace(thing.metadata, uid="again")), number)
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_list_does_not_bring_back_what_went_while_it_was_made(thing: Any, known: bool) -> None:
+    """It was listed, and deleted while the next kind was."""
+    world = World()
+    if known:
+        see(world, version(thing, 5))
+    before = world.known()
+    forget(world, version(thing, 9))
+    world.see_all(listing(version(thing, 5)), before)
+    assert seen(world, thing) is None
+    assert world.members(SHOP) == []
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+def test_an_answer_that_comes_late_does_not_bring_back_what_is_gone(thing: Any) -> None:
+    world = World()
+    see(world, version(thing, 5))
+    forget(world, version(thing, 9))
+    see(world, version(thing, 7))
+    assert seen(world, thing) is None
+    see(world, successor(thing, 11))
+    see(world, version(thing, 8))
+    forget(world, version(thing, 9))
+    assert seen(world, thing).metadata.uid == "again"
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+def test_what_its_successor_has_followed_is_gone(thing: Any) -> None:
+    """Its end was not seen; the end of the successor was."""
+    world = World()
+    see(world, version(thing, 5))
+    before = world.known()
+    see(world, successor(thing, 11))
+    forget(world, successor(thing, 12))
+    world.see_all(listing(version(thing, 5)), before)
+    assert seen(world, thing) is None
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+def test_what_left_the_watch_by_its_label_comes_back_with_it(thing: Any) -> None:
+    """The watch calls it deleted; it has the same UID."""
+    world = World()
+    see(world, version(thing, 5))
+    forget(world, version(thing, 6))
+    see(world, version(thing, 7))
+    assert seen(world, thing).metadata.resource_version == "7"
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+def test_after_a_restore_of_etcd_a_list_replaces_what_is_known(thing: Any) -> None:
+    world = World()
+    see(world, version(thing, 900))
+    world.see_all(listing(version(thing, 400)), world.known())
+    assert seen(world, thing).metadata.resource_version == "400"
+    see(world, version(thing, 401))
+    assert seen(world, thing).metadata.resource_version == "401"
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("followed", [True, False])
+def test_after_a_restore_of_etcd_what_was_deleted_is_there_again(thing: Any, followed: bool) -> None:
+    world = World()
+    see(world, version(thing, 900))
+    forget(world, version(thing, 901))
+    if followed:
+        see(world, successor(thing, 902))
+    world.see_all(listing(version(thing, 400)), world.known())
+    assert seen(world, thing).metadata.uid == thing.metadata.uid
+    see(world, version(thing, 401))
+    assert seen(world, thing).metadata.resource_version == "401"
+    forget(world, successor(thing, 403))
+    assert seen(world, thing).metadata.resource_version == "401"
+
+
+def test_a_look_that_finds_nothing_says_nothing_of_what_came_meanwhile() -> None:
+    world = World()
+    world.see_pod(version(pod(uid="old"), 5))
+    look = world.pods.look([KEY])
+    world.see_pod(version(pod(uid="new"), 8))
+    world.pods.replace([], look)
+    assert world.pods[KEY].metadata.uid == "new"
+    world.pods.replace([], world.pods.look([KEY]))
+    assert world.pods == {}
+
+
+def test_of_what_is_gone_a_bounded_number_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quiesce.cluster.store.REMEMBERED", 2)
+    world = World()
+    for uid in ("one", "two", "three"):
+        world.forget_pod(KEY, uid, 9)
+    world.see_pod(version(pod(uid="two"), 5))
+    assert world.pods == {}
+    world.see_pod(version(pod(uid="one"), 5))
+    assert world.pods[KEY].metadata.uid == "one"
+
+
+def test_a_server_that_leaves_its_group_leaves_nothing_behind() -> None:
+    world, other = World(), replace(group(), metadata=replace(group().metadata, name="other", uid="other"))
+    one = server("shop-0", of=group())
+    world.see_server(version(one, 1))
+    assert [s.metadata.name for s in world.members(SHOP)] == ["shop-0"]
+    world.see_server(version(server("shop-0"), 2))
+    assert SHOP not in world._members
+    world.see_server(version(one, 3))
+    world.see_server(version(server("shop-0", of=other), 4))
+    assert set(world._members) == {("shop", "other")}
+    world.forget_server(KEY, one.metadata.uid)
+    assert world._members == {}
+
+
+def test_a_group_of_the_same_name_starts_from_nothing() -> None:
+    world = World()
+    world.see_group(version(group(), 1))
+    world.taken_up[SHOP] = 1
+    world.see_group(version(group(), 2))
+    assert world.taken_up == {SHOP: 1}
+    world.see_group(successor(group(), 3))
+    assert world.taken_up == {}
+
+
 def test_the_members_of_a_group_are_the_servers_it_owns() -> None:
     shop, world = group(), World()
     world.see_server(server("shop-0", of=shop))
     world.see_server(server("shop-1"))
     assert [s.metadata.name for s in world.members(("shop", "shop"))] == ["shop-0"]
-    world.forget_server(("shop", "shop-0"))
+    world.forget_server(KEY, world.servers[KEY].metadata.uid)
     assert world.members(("shop", "shop")) == []
 
 

@@ -21,7 +21,7 @@ from quiesce.decide.group import (
     subject,
     without_restart,
 )
-from quiesce.decide.kept import is_so, kind_of
+from quiesce.decide.kept import is_so
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
 from quiesce.decide.status import group_due, group_events, group_status, status_refused
@@ -147,24 +147,21 @@ class Groups:
 
     async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
         """Read again what a budget is reckoned with; a watch may be behind."""
-        own = group.metadata
-        live = await self._cluster.group(own.namespace, own.name)
+        key, world = group.metadata.key, self._world
+        look = world.groups.look([key])
+        live = await self._cluster.group(*key)
+        world.groups.replace([live] if live else [], look)
         if live is None:
-            self._world.forget_group((own.namespace, own.name))
             return None
-        self._world.see_group(live)
-        found = {server.metadata.name: server for server in await self._cluster.servers(own.namespace, own.name)}
-        for known in self._world.members((own.namespace, own.name)):
-            if known.metadata.name not in found:  # gone, or without the label
-                server = await self._cluster.server(own.namespace, known.metadata.name)
-                if server:
-                    self._world.see_server(server)
-                else:
-                    self._world.forget_server((own.namespace, known.metadata.name))
-        for server in found.values():
-            self._world.see_server(server)
-        await look_at_pods(self._cluster, self._world, own.key)
-        return live
+        members = world.servers.look(server.metadata.key for server in world.members(key))
+        found = {server.metadata.key: server for server in await self._cluster.servers(*key)}
+        for lacking in members.things.keys() - found.keys():  # gone, or without the label
+            server = await self._cluster.server(*lacking)
+            if server:
+                found[lacking] = server
+        world.servers.replace(found.values(), members)
+        await look_at_pods(self._cluster, world, key)
+        return world.groups.get(key)
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
         """Write the status, or look again when it is time to."""
@@ -205,15 +202,12 @@ class Groups:
             case ApplyObject(manifest):
                 await self._apply_object(group, manifest)
             case DeleteObject(kind, name, uid):
-                await self._cluster.delete_object(kind, namespace, name, uid)
-                for thing in self._kept(group):
-                    if (kind_of(thing), thing.metadata.name) == (kind, name):
-                        self._world.forget_kept(thing)
+                await self._delete_object(kind, namespace, name, uid)
             case DeleteServer(name, uid):
+                look = self._world.servers.look([(namespace, name)])
                 await self._cluster.delete_server(namespace, name, uid)
                 server = await self._cluster.server(namespace, name)
-                if server:
-                    self._world.see_server(server)
+                self._world.servers.replace([server] if server else [], look)
 
     async def _apply_server(self, manifest: dict[str, Any]) -> None:
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
@@ -232,6 +226,20 @@ class Groups:
             or (names.SURGE in applied.metadata.annotations) != (names.SURGE in wanted.metadata.annotations)
         ):
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
+
+    async def _delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Something of the cluster's may hold it for a while: a load balancer's finalizer."""
+        key, world = (namespace, name), self._world
+        if kind == "Service":
+            services = world.services.look([key])
+            await self._cluster.delete_object(kind, namespace, name, uid)
+            service = await self._cluster.service(namespace, name)
+            world.services.replace([service] if service else [], services)
+        else:
+            budgets = world.budgets.look([key])
+            await self._cluster.delete_object(kind, namespace, name, uid)
+            budget = await self._cluster.budget(namespace, name)
+            world.budgets.replace([budget] if budget else [], budgets)
 
     async def _apply_object(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
         """An apply would take over what somebody else has made under this name."""
@@ -254,11 +262,13 @@ def _told_later(o: GroupObservation, plan: GroupPlan, due: Seconds) -> GroupPlan
 
 async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -> None:
     """Take in the pods of a group as they are; one that is not listed is gone, or has lost its label."""
-    listed = {pod.metadata.key: pod for pod in await cluster.pods(*group)}
-    for server in world.members(group):
-        key = server.metadata.key
-        pod = listed.get(key) or (await cluster.pod(*key) if key in world.pods else None)
-        world.see_live_pod(key, pod)
+    look = world.pods.look(server.metadata.key for server in world.members(group))
+    found = {pod.metadata.key: pod for pod in await cluster.pods(*group)}
+    for lacking in look.things.keys() - found.keys():
+        pod = await cluster.pod(*lacking)
+        if pod:
+            found[lacking] = pod
+    world.pods.replace((pod for key, pod in found.items() if key in world.servers), look)
 
 
 def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:

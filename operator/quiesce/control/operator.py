@@ -58,18 +58,20 @@ class Operator:
 
     def see_server(self, server: AppServer, *, gone: bool) -> None:
         own = server.metadata
+        before = self._world.servers.get(own.key)
         if gone:
-            self._world.forget_server(own.key, own.uid)
+            self._world.forget_server(own.key, own.uid, int(own.resource_version))
         else:
             self._world.see_server(server)
         self._queue.add(("server", own.namespace, own.name))
-        if group := group_of(server):
-            self._queue.add(("group", *group))
+        for thing in (before, server):  # it may have left a group
+            if thing and (group := group_of(thing)):
+                self._queue.add(("group", *group))
 
     def see_group(self, group: ServerGroup, *, gone: bool) -> None:
         own = group.metadata
         if gone:
-            self._world.forget_group(own.key, own.uid)
+            self._world.forget_group(own.key, own.uid, int(own.resource_version))
         else:
             self._world.see_group(group)
         self._queue.add(("group", own.namespace, own.name))
@@ -77,9 +79,10 @@ class Operator:
             self._queue.add(("server", own.namespace, server.metadata.name))
 
     def see_pod(self, pod: Pod, *, gone: bool) -> None:
-        key = pod.metadata.key  # which is its server's, whatever became of its labels
+        own = pod.metadata
+        key = own.key  # which is its server's, whatever became of its labels
         if gone:
-            self._world.forget_pod(key, pod.metadata.uid)
+            self._world.forget_pod(key, own.uid, int(own.resource_version))
         else:
             self._world.see_pod(pod)
         self._queue.add(("server", *key))
@@ -114,10 +117,10 @@ class Operator:
         before = self._world.known()
         found = await self._cluster.everything()
         self._world.see_all(found, before)
-        for server in found.servers:
-            self._queue.add(("server", server.metadata.namespace, server.metadata.name))
-        for group in found.groups:
-            self._queue.add(("group", group.metadata.namespace, group.metadata.name))
+        for server in {*before.servers.things, *self._world.servers}:
+            self._queue.add(("server", *server))
+        for group in {*before.groups.things, *self._world.groups}:
+            self._queue.add(("group", *group))
 
     async def _resync_after_lists(self) -> None:
         while True:

@@ -152,26 +152,26 @@ class Servers:
 
     async def _look_live(self, server: AppServer) -> AppServer | None:
         """Read again what a disruptive act depends on; a watch may be behind."""
-        namespace, name = server.metadata.namespace, server.metadata.name
-        live = await self._cluster.server(namespace, name)
+        key, world = server.metadata.key, self._world
+        look = world.servers.look([key])
+        live = await self._cluster.server(*key)
+        world.servers.replace([live] if live else [], look)
         if live is None:
-            self._world.forget_server((namespace, name))
             return None
-        self._world.see_server(live)
         await self._look_at_pod(live)
         if owner := group_of(live):
+            groups = world.groups.look([owner])
             group = await self._cluster.group(*owner)
-            if group:
-                self._world.see_group(group)
-                if _serves(self._world.pods.get(live.metadata.key)):  # the act may need room in the group's budget
-                    await look_at_pods(self._cluster, self._world, owner)
-            else:
-                self._world.forget_group(owner)
-        return live
+            world.groups.replace([group] if group else [], groups)
+            if group and _serves(world.pods.get(key)):  # the act may need room in the group's budget
+                await look_at_pods(self._cluster, world, owner)
+        return world.servers.get(key)
 
     async def _look_at_pod(self, server: AppServer) -> None:
         key = server.metadata.key
-        self._world.see_live_pod(key, await self._cluster.pod(*key))
+        look = self._world.pods.look([key])
+        pod = await self._cluster.pod(*key)
+        self._world.pods.replace([pod] if pod else [], look)
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act: whoever goes on after a crash finds what was begun."""
@@ -284,7 +284,7 @@ class Servers:
 
     def _see_server(self, before: AppServer, after: AppServer | None) -> None:
         if after is None or (after.metadata.deletion_timestamp and not after.metadata.finalizers):
-            self._world.forget_server(before.metadata.key)
+            self._world.forget_server(before.metadata.key, before.metadata.uid)
         else:
             self._world.see_server(after)
 
