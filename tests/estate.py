@@ -254,8 +254,8 @@ class Estate:
             10,
         )
 
-    def wait_serving(self, servers: set[str], service: str = "shop") -> None:
-        wait(f"{service} sends requests to {servers}", lambda: self.endpoints(service) == servers, 10)
+    def wait_serving(self, servers: set[str], service: str = "shop", timeout: float = 10) -> None:
+        wait(f"{service} sends requests to {servers}", lambda: self.endpoints(service) == servers, timeout)
 
     def wait_state(self, server: str, state: str, timeout: float = 60) -> None:
         wait(f"{server} is {state}", lambda: self.state(server) == state, timeout)

@@ -22,6 +22,7 @@ from quiesce.model.objects import (
     Pod,
     PodSpec,
     PodStatus,
+    ReadinessGate,
     Running,
     Waiting,
 )
@@ -115,6 +116,7 @@ def pod(
     ip: str = "10.0.0.7",
     phase: str = "Running",
     owner_uid: str = "",
+    owned: bool = True,
 ) -> Pod:
     """The pod of template `of`.
 
@@ -126,6 +128,8 @@ def pod(
     since = None if unready_for is None else moment(NOW - unready_for)
     held = (Condition("Ready", str(is_ready), last_transition_time=since), Condition(names.GATE, str(gate)))
     hash_ = template_hash(template() if of is None else of) if template_hash_is is None else template_hash_is
+    kind = "StatefulSet" if owner_uid else "AppServer"
+    owner = OwnerReference(kind, name, owner_uid or f"uid-{name}", controller=True)
     return Pod(
         metadata=Metadata(
             name=name,
@@ -146,9 +150,11 @@ def pod(
                 names.ADMIN_PORT: "management",
                 **({names.SERVED_CONTAINER: served} if served else {}),
             },
-            owner_references=(OwnerReference("AppServer", name, owner_uid or f"uid-{name}", controller=True),),
+            owner_references=(owner,) if owned else (),
         ),
-        spec=PodSpec((Container("wildfly", (ContainerPort(9990, "management"),)),), GRACE),
+        spec=PodSpec(
+            (Container("wildfly", (ContainerPort(9990, "management"),)),), GRACE, (ReadinessGate(names.GATE),)
+        ),
         status=PodStatus(
             phase=phase,
             pod_ip=ip,
@@ -161,6 +167,13 @@ def pod(
             ),
         ),
     )
+
+
+def stray(name: str = "shop-0", *, ready: bool = True, **changes: Any) -> Pod:
+    """A pod of a StatefulSet that was deleted without its pods."""
+    left = pod(name, owned=False, gate=False, ready=ready, **changes)
+    metadata = msgspec.structs.replace(left.metadata, labels={"app": "shop"}, annotations={})
+    return msgspec.structs.replace(left, metadata=metadata, spec=msgspec.structs.replace(left.spec, readiness_gates=()))
 
 
 def report(

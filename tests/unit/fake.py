@@ -9,7 +9,17 @@ import msgspec
 from quiesce.cluster.port import ClusterError, Own, Snapshot
 from quiesce.control.events import Recorder
 from quiesce.model import names
-from quiesce.model.objects import Budget, Condition, EndpointSlice, Kept, Node, Pod, ResourceQuota, Service
+from quiesce.model.objects import (
+    Budget,
+    Condition,
+    EndpointSlice,
+    Kept,
+    Node,
+    OwnerReference,
+    Pod,
+    ResourceQuota,
+    Service,
+)
 from quiesce.model.plan import Note, SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.server import Report
@@ -48,6 +58,9 @@ class FakeCluster:
     def take(self, namespace: str, name: str) -> None:
         """A pod is gone."""
         del self._pods[namespace, name]
+
+    def holds_pod(self, namespace: str, name: str) -> bool:
+        return (namespace, name) in self._pods
 
     def latest(self, thing: T) -> T:
         known: T = self._of(type(thing))[_key(thing)]
@@ -114,6 +127,12 @@ class FakeCluster:
     async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
         self._ask("check_pod", f"{manifest['metadata']['generateName']}x7k2p")
         return manifest
+
+    async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
+        self._ask("adopt_pod", pod.metadata.name)
+        rest = (other for other in pod.metadata.owner_references if other.uid != gone)
+        references = (*rest, msgspec.convert(owner, OwnerReference))
+        return self._put(replace(pod, metadata=replace(pod.metadata, owner_references=references)))
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         self._ask("set_gate", f"{gate.open} {gate.reason}")

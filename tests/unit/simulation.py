@@ -32,6 +32,7 @@ from quiesce.model.objects import (
     Pod,
     PodSpec,
     PodStatus,
+    ReadinessGate,
     Running,
     Waiting,
 )
@@ -107,6 +108,7 @@ class RunningPod:
         state = ContainerState(running=Running(moment(process.started_at))) if process else ContainerState(Waiting())
         since = moment(float(int(self.ready_since)))
         ready = Condition("Ready", str(self.ready), last_transition_time=since)
+        owner = OwnerReference("AppServer", self.name, self.owner_uid, controller=True)
         gate = Condition(names.GATE, str(self.gate), last_transition_time=moment(float(int(self.gate_since))))
         return Pod(
             metadata=Metadata(
@@ -118,9 +120,11 @@ class RunningPod:
                 deletion_grace_period_seconds=None if gone_at is None else self.grace,
                 labels=self.labels,
                 annotations=self.annotations,
-                owner_references=(OwnerReference("AppServer", self.name, self.owner_uid, controller=True),),
+                owner_references=(owner,) if self.owner_uid else (),
             ),
-            spec=PodSpec((Container("wildfly", (ContainerPort(9990, self.port),)),)),
+            spec=PodSpec(
+                (Container("wildfly", (ContainerPort(9990, self.port),)),), readiness_gates=(ReadinessGate(names.GATE),)
+            ),
             status=PodStatus(
                 phase="Running",
                 conditions=(ready, gate),
@@ -321,6 +325,11 @@ class Simulation:
             self.delete_pod(name)  # by the garbage collector
         elif server and server.metadata.deletion_timestamp is None:
             self.servers[name] = replace(server, metadata=replace(server.metadata, deletion_timestamp=moment(self.now)))
+
+    def orphan(self, name: str) -> None:
+        """A pod loses its owner."""
+        if name in self.pods:
+            self.pods[name].owner_uid = ""
 
     def strip_finalizers(self, name: str) -> None:
         """An uninstall does so, or somebody by hand."""
@@ -555,6 +564,8 @@ class Simulation:
                     self._create_pod(manifest)
             case _ if pod is None:
                 self._break(f"{act} without a pod")
+            case plan.AdoptPod(owner, _):
+                pod.owner_uid = owner["uid"]
             case plan.SetGate() | plan.LabelPod():
                 self._change_pod(pod, act)
             case plan.DeletePod(grace):

@@ -44,6 +44,7 @@ REVERSIBLE = st.one_of(
     st.tuples(st.just("strip_finalizers"), SERVERS),
     st.tuples(st.just("strip_label"), SERVERS),
 )
+LOSES_OWNER = st.tuples(st.just("orphan"), SERVERS)
 FINAL = st.one_of(
     st.tuples(st.just("annotate_server"), SERVERS, st.sampled_from([names.FORCE, names.RESTART]), st.just("now")),
     st.tuples(st.just("annotate_group"), st.just(names.RESTART), st.just("now")),
@@ -130,7 +131,8 @@ def test_any_history_comes_to_rest_and_back_to_service_when_all_is_withdrawn(eve
 
 
 @EVENTS
-@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES, REVERSIBLE), max_size=60))
+@given(st.lists(st.one_of(CLUSTER, OPERATOR_DIES, REVERSIBLE, LOSES_OWNER), max_size=60))
+@example([("change_template", "wildfly:2"), ("round", 8), ("orphan", "shop-2"), ("round", 8), ("orphan", "shop-0")])
 def test_whatever_was_not_deleted_goes_back_to_service_as_it_is(events: list[Event]) -> None:
     simulation = Simulation.of()
     play(simulation, events)

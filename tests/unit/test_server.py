@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from quiesce.decide.observation import REPEATED_SECONDS, NodeSays, Notes, Observation, Refusal, node_says
-from quiesce.decide.podspec import build_pod, template_hash
+from quiesce.decide.podspec import build_pod, owner_reference, template_hash
 from quiesce.decide.server import decide
 from quiesce.model import names
 from quiesce.model.objects import (
@@ -19,6 +19,7 @@ from quiesce.model.objects import (
     Node,
     NodeSpec,
     NodeStatus,
+    OwnerReference,
     Pod,
     ReadinessGate,
     Running,
@@ -28,6 +29,7 @@ from quiesce.model.objects import (
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
+    AdoptPod,
     CheckTemplate,
     ConsumeAnnotation,
     CreatePod,
@@ -43,7 +45,7 @@ from quiesce.model.plan import (
 from quiesce.model.resources import AppServer, AppServerStatus
 from quiesce.model.server import AdminFailure
 from quiesce.model.times import moment
-from tests.unit.build import CONTAINER, NOW, drain, group, look, pod, report, server, status, template
+from tests.unit.build import CONTAINER, NOW, drain, group, look, pod, report, server, status, stray, template
 
 replace = msgspec.structs.replace
 
@@ -626,6 +628,84 @@ def test_restart_makes_the_pod_out_of_date_and_takes_the_key_away() -> None:
     assert decide(look(asked, pod(uid="pod-1"), notes=checked)).state == "PreSuspend"
     # Made in the very same second, or by a clock that is behind: it is another pod.
     assert decide(look(asked, pod(uid="pod-2"), notes=checked)).state == "Running"
+
+
+def owned_by(kind: str, of: Any) -> Any:
+    owner = OwnerReference(kind, "shop-0", "yesterday", controller=True)
+    return replace(of, metadata=replace(of.metadata, owner_references=(owner,)))
+
+
+STRAY = stray()
+CHECK_OF_OWN = CheckTemplate(build_pod(server()), template_hash(template()))
+CHECKED_OWN = Notes(checked_template=template_hash(template()), checked_at=NOW)
+ADOPT = AdoptPod(owner_reference(server()))
+
+
+@pytest.mark.parametrize(
+    ("observation", "reason", "act"),
+    [
+        pytest.param(look(at=pod(owned=False)), "Adopting", ADOPT, id="one that an operator made is adopted"),
+        pytest.param(
+            look(server(status=AppServerStatus()), pod(owned=False, gate=False, container=None)),
+            "Adopting",
+            ADOPT,
+            id="one of a backup, that has yet to start",
+        ),
+        pytest.param(
+            look(at=pod(owned=False, of=NEW)), "Adopting", ADOPT, id="one that is out of date: it is drained then"
+        ),
+        pytest.param(
+            look(at=pod(owned=False, leaving_for=5)), "Adopting", ADOPT, id="one that leaves: it is drained then"
+        ),
+        pytest.param(
+            look(server(desired_state="Stopped"), pod(owned=False)), "Adopting", ADOPT, id="to be stopped, as well"
+        ),
+        pytest.param(
+            look(server(deleted=True), pod(owned=False)), "Removed", RemoveFinalizer(), id="a removal leaves it alone"
+        ),
+        pytest.param(
+            look(at=owned_by("AppServer", pod(leaving_for=5))),
+            "Adopting",
+            replace(ADOPT, gone="yesterday"),
+            id="one of the server of this name that was here before",
+        ),
+        pytest.param(look(at=owned_by("AppServer", STRAY)), "NameTaken", None, id="which no operator made"),
+        pytest.param(look(at=owned_by("StatefulSet", pod())), "NameTaken", None, id="one that another owns"),
+        pytest.param(look(new(), STRAY), "ReplacesPod", CHECK_OF_OWN, id="any other one: can there be another?"),
+        pytest.param(look(new(), STRAY, notes=CHECKED_OWN), "ReplacesPod", DeletePod(), id="then it is replaced"),
+        pytest.param(
+            replace(look(new(), STRAY, notes=CHECKED_OWN), has_room=False),
+            "WaitsForBudget",
+            None,
+            id="within the budget",
+        ),
+        pytest.param(
+            replace(look(new(), stray(ready=False), notes=CHECKED_OWN), has_room=False),
+            "ReplacesPod",
+            DeletePod(),
+            id="at once where it does not serve",
+        ),
+        pytest.param(
+            look(new(), STRAY, notes=replace(CHECKED_OWN, checked_at=NOW - 10)),
+            "ReplacesPod",
+            CHECK_OF_OWN,
+            id="not by an answer that is old",
+        ),
+        pytest.param(
+            look(new(), stray(leaving_for=5), notes=CHECKED_OWN), "NameTaken", None, id="its own hook drains it"
+        ),
+        pytest.param(
+            look(server(desired_state="Stopped"), STRAY), "ReplacesPod", DeletePod(), id="of a server to stop"
+        ),
+        pytest.param(look(server(deleted=True), STRAY), "Removed", RemoveFinalizer(), id="a removal leaves that, too"),
+        pytest.param(
+            look(server(template={}), STRAY), "ReplacesPod", None, id="it stays where no other can come after it"
+        ),
+    ],
+)
+def test_a_pod_that_nobody_owns(observation: Observation, reason: str, act: Act | None) -> None:
+    plan = decide(observation)
+    assert (plan.reason, plan.act) == (reason, act)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, R
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.times import Seconds
-from tests.unit.build import NOW, drain, group, pod, report, server, status, template
+from tests.unit.build import NOW, drain, group, pod, report, server, status, stray, template
 from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
 from tests.unit.test_world import endpoints, version
 
@@ -361,6 +361,47 @@ async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_
     cluster.take(*KEY)
     await loop.turn()
     assert cluster.count("set_finalizers") == 1
+
+
+async def test_a_pod_that_has_lost_its_owner_is_adopted_and_serves_on() -> None:
+    cluster = FakeCluster(server(), pod(owned=False))
+    loop = Loop(cluster, server(), pod(owned=False))
+    while await loop.turn() == 0:
+        pass
+    found = cluster.latest(pod())
+    assert found.metadata.is_owned_by("uid-shop-0")
+    assert found.holds(names.GATE)
+    assert (loop.said().status.state, cluster.count("delete_pod")) == ("Running", 0)
+
+
+async def test_no_credentials_go_to_a_pod_that_nobody_owns() -> None:
+    cluster = FakeCluster(new(), stray())
+    loop = Loop(cluster, new(), stray())
+    for _ in range(5):
+        await loop.turn()
+    assert cluster.count("secret") == 0
+
+
+async def test_pods_that_a_deleted_workload_has_left_are_found_and_replaced_one_by_one() -> None:
+    """No watch tells of them: they have not the operator's label."""
+    of = group(3)
+    servers = [server(f"shop-{n}", of=of, status=status("Starting")) for n in range(3)]
+    cluster = FakeCluster(of, *servers, *(stray(f"shop-{n}") for n in range(3)))
+
+    def refuse(request: str, name: str) -> None:
+        if request == "create_pod" and cluster.holds_pod("shop", name):
+            raise ClusterError(HTTPStatus.CONFLICT, f"{name} exists")
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, *servers)
+    loop.world.see_group(of)
+    loop.world.taken_up[KEY_OF_GROUP] = 1
+    for _ in range(60):
+        for n in range(3):
+            await loop.servers.reconcile("shop", f"shop-{n}")
+        loop.now += 0.5
+    leaving = [n for n in range(3) if cluster.latest(stray(f"shop-{n}")).metadata.deletion_timestamp]
+    assert leaving == [2]
 
 
 async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:

@@ -5,7 +5,7 @@ import pytest
 from quiesce.decide.members import UNREADY_SECONDS, Member
 from quiesce.decide.target import has_room
 from quiesce.model import names
-from tests.unit.build import NOW, drain, group, member, pod, status, template
+from tests.unit.build import NOW, drain, group, member, pod, status, stray, template
 
 NEW = template("wildfly:2")
 SHOP = group(3, template=NEW)
@@ -18,6 +18,11 @@ def serves(ordinal: int) -> Member:
 def waits(ordinal: int) -> Member:
     """It serves, from a pod that is to be replaced."""
     return member(ordinal, SHOP, template=NEW)
+
+
+def left(ordinal: int) -> Member:
+    """A StatefulSet that was deleted without its pods has left its pod, which serves."""
+    return member(ordinal, SHOP, stray(f"shop-{ordinal}"), template=NEW, status=status("Pending"))
 
 
 def is_out(ordinal: int) -> Member:
@@ -39,6 +44,9 @@ def restarts(ordinal: int) -> Member:
         pytest.param(waits(1), [waits(0), waits(2)], False, id="and alone"),
         pytest.param(waits(1), [waits(0), serves(2)], True, id="and then the next"),
         pytest.param(waits(0), [serves(1), serves(2)], True, id="down to the first"),
+        pytest.param(left(2), [left(0), left(1)], True, id="pods of others count while they serve"),
+        pytest.param(left(1), [left(0), left(2)], False, id="and go one by one"),
+        pytest.param(left(1), [left(0), serves(2)], True, id="each when the one before has been replaced"),
         pytest.param(waits(2), [waits(0), is_out(1)], False, id="as far as enough of them serve"),
     ],
 )

@@ -136,9 +136,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [quiesce.dev]
   resources: [appservers/finalizers, servergroups/finalizers]
   verbs: [update]
+# A pod that has lost its owner is adopted by a patch: the status subresource doesn't take owner references.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]

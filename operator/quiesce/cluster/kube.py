@@ -166,6 +166,13 @@ class KubeCluster:
         namespace = manifest["metadata"]["namespace"]
         return await self._send("POST", PODS, namespace, dict[str, Any], manifest, query=query)
 
+    async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
+        own = pod.metadata
+        # Merged with those of others, by their UIDs; the API server refuses a second controller.
+        references = [owner, *([{"$patch": "delete", "uid": gone}] if gone else [])]
+        patch = {"metadata": {"uid": own.uid, "ownerReferences": references}}
+        return await self._send("PATCH", _named(PODS, own.name), own.namespace, Pod, patch, content=STRATEGIC)
+
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod:
         own = pod.metadata
         condition = {

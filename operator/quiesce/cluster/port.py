@@ -73,6 +73,9 @@ class Cluster(Protocol):
     async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """A dry run: the pod as it would be."""
 
+    async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
+        """Make this very pod owned, in place of an owner of the UID `gone`; one that has another is left alone."""
+
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 
     async def label_pod(self, pod: Pod, labels: dict[str, str | None]) -> Pod: ...

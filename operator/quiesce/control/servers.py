@@ -101,7 +101,7 @@ class Servers:
             await self._admins.drop(server)
             return observation.measured()
         routes, unconfirmable = await self._routes(observation, pod)
-        container = observation.container
+        container = observation.container if pod.metadata.is_owned_by(server.metadata.uid) else None
         admin = await self._admins.report(server, pod) if container else None
         killed_at = self._world.killed_at(pod, container.name) if container else None
         asks_node = observation.may_be_lost and pod.spec.node_name  # one that was never scheduled has none
@@ -258,6 +258,8 @@ class Servers:
                 await self._templates.check(server, act)
             case acts.CreatePod(manifest), _:
                 world.see_pod(await cluster.create_pod(manifest))
+            case acts.AdoptPod(owner, gone), Pod():
+                world.see_pod(await cluster.adopt_pod(pod, owner, gone))
             case acts.SetGate(), Pod():
                 world.see_pod(await cluster.set_gate(pod, act, o.now))
             case acts.LabelPod(labels), Pod():

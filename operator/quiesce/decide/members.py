@@ -6,7 +6,7 @@ from functools import cached_property
 
 import msgspec
 
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import has_gate, template_hash
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
@@ -81,7 +81,13 @@ class Member(msgspec.Struct, frozen=True, dict=True):
     @property
     def serves(self) -> bool:
         pod = self.pod
-        return bool(pod and not pod.metadata.deletion_timestamp and pod.holds("Ready") and pod.holds(names.GATE))
+        is_ready = pod is not None and not pod.metadata.deletion_timestamp and pod.holds("Ready")
+        return is_ready and (self.has_strange_pod or (pod is not None and pod.holds(names.GATE)))
+
+    @property
+    def has_strange_pod(self) -> bool:
+        """Whether its pod has no owner, and no gate: one of a workload that was deleted without its pods."""
+        return self.pod is not None and self.pod.metadata.owner is None and not has_gate(self.pod)
 
 
 def ordinal_of(name: str, group: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from quiesce.model import names
+from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer, ServerGroup
 
 # How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
@@ -146,6 +147,27 @@ def _bound_probes(pod_spec: dict[str, Any], grace: int) -> None:
                 probe["terminationGracePeriodSeconds"] = max(1, grace)  # the least that the API server takes
 
 
+def owner_reference(server: AppServer) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "AppServer",
+        "name": server.metadata.name,
+        "uid": server.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def has_hold_and_gate(pod: Pod) -> bool:
+    """Whether an operator made the pod: one that lost its owner is drained like any other once it has one again."""
+    made_of = (names.TEMPLATE_HASH, names.HOLD_SECONDS, names.ADMIN_PORT)
+    return has_gate(pod) and all(key in pod.metadata.annotations for key in made_of)
+
+
+def has_gate(pod: Pod) -> bool:
+    return any(gate.condition_type == names.GATE for gate in pod.spec.readiness_gates)
+
+
 def pod_labels(server: AppServer) -> dict[str, str]:
     """What the operator finds a server's pod by, and its group's Services and budget."""
     group = server.metadata.labels.get(names.SERVER_GROUP)
@@ -208,16 +230,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
             "namespace": own.namespace,
             "labels": labels,
             "annotations": annotations,
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": "AppServer",
-                    "name": own.name,
-                    "uid": own.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owner_reference(server)],
         },
         "spec": spec,
     }

@@ -23,7 +23,14 @@ from quiesce.decide.observation import (
     Observation,
     Refusal,
 )
-from quiesce.decide.podspec import BadTemplateError, build_pod, pod_labels, template_hash
+from quiesce.decide.podspec import (
+    BadTemplateError,
+    build_pod,
+    has_hold_and_gate,
+    owner_reference,
+    pod_labels,
+    template_hash,
+)
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.decide.target import flaw, flaw_of_group, target_spec
 from quiesce.model import names
@@ -31,6 +38,7 @@ from quiesce.model.objects import Pod
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
+    AdoptPod,
     CheckTemplate,
     ConsumeAnnotation,
     CreatePod,
@@ -198,7 +206,7 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
     if pod is None:
         return _without_pod(o, aim)
     if not pod.metadata.is_owned_by(server.metadata.uid):
-        return _removed(o) if aim.scope == "Removal" else _name_taken(o, pod)
+        return _removed(o) if aim.scope == "Removal" else _take_over(o, pod, aim)
     if o.leaving:
         leaving = _leave(o, aim)
         if leaving.act:
@@ -227,10 +235,43 @@ def _keep(o: Observation, aim: Aim) -> ServerPlan:
     return _serve(o) if aim.serve else _suspend(o, aim)
 
 
+def _take_over(o: Observation, pod: Pod, aim: Aim) -> ServerPlan:
+    """A pod that nobody owns, of a backup or of a workload that was deleted without its pods.
+
+    One that an operator made is adopted. Any other is replaced: within the budget, and drained as far as its own hook
+    does it.
+    """
+    owner = pod.metadata.owner
+    # An AppServer of this very name is the one before, which left its pod: there are no two at a time.
+    is_free = owner is None or (owner.kind, owner.name) == ("AppServer", o.server.metadata.name)
+    if is_free and has_hold_and_gate(pod):
+        adopt = AdoptPod(owner_reference(o.server), owner.uid if owner else "")
+        takes = "takes over the pod of its name, which has no owner any more"
+        return replace(o.as_told(), reason="Adopting", message=takes, act=adopt)
+    if owner or o.leaving:
+        return _name_taken(o, pod)
+    replaced = f"replaces the pod {pod.metadata.name}, which has no owner and was not made by an operator"
+    there = ServerPlan("Pending", "ReplacesPod", replaced, wake=SLOW_POLL_SECONDS)
+    if not aim.keep:
+        return replace(there, act=DeletePod())
+    wanted = template_hash(o.server.spec.template)
+    try:
+        check = CheckTemplate(build_pod(o.server, o.group), wanted)
+    except BadTemplateError as error:
+        return replace(there, stalled="BadTemplate", message=str(error))
+    is_taken = o.notes.checked_template == wanted
+    if is_taken and aim.serve and not o.has_room and pod.holds("Ready"):
+        waits = f"{replaced}: waits for others of its group to serve"
+        return replace(there, reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
+    if is_taken and o.now - o.notes.checked_at < CHECKED_SECONDS:
+        return replace(there, act=DeletePod())
+    return _beside(o, _told(o, there, o.notes.refused(check)), check)
+
+
 def _name_taken(o: Observation, pod: Pod) -> ServerPlan:
     if o.leaving:
         message = f"waits for the pod {pod.metadata.name} to be gone, which is not this server's and is being deleted"
-        return ServerPlan("Pending", "NameTaken", message, wake=SLOW_POLL_SECONDS)
+        return ServerPlan("Pending", "NameTaken", message, wake=REPEAT_SECONDS)
     message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
     return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
 

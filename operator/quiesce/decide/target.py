@@ -55,7 +55,8 @@ def _serves(member: Member, group: ServerGroup) -> bool:
     return (
         member.serves
         and server.metadata.deletion_timestamp is None
-        and server.status.state in ("Running", None)  # of a status that could never be written, the pod has to do
+        # Of a status that could never be written, and of a pod that is no server's yet, the pod has to do.
+        and (server.status.state in ("Running", None) or member.has_strange_pod)
         and aim_of(server, group).serve
     )
 

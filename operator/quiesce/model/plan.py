@@ -38,6 +38,13 @@ class CreatePod(Act, frozen=True):
     pod: dict[str, Any]
 
 
+class AdoptPod(Act, frozen=True):
+    """Become the owner of a pod that has none, or in place of one that is gone, which this UID names."""
+
+    owner: dict[str, Any]
+    gone: str = ""
+
+
 class SetGate(Act, frozen=True):
     """Open or close the readiness gate, and put the label of its name on the pod or take it off, in one write.
 
@@ -105,7 +112,7 @@ class DeleteObject(Act, frozen=True):
 
 
 # Before these, the world is looked at live: they take something away that the next look can't give back at once.
-DISRUPTIVE = (RemoveFinalizer, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
+DISRUPTIVE = (RemoveFinalizer, AdoptPod, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
 
 
 class Note(msgspec.Struct, frozen=True):
