@@ -11,6 +11,7 @@ from tests.cluster.steps import ClusterError, fingerprint, is_done, mark_done, r
 
 KUBERNETES = "v1.36.3"
 MODULE = paths.SOURCES / "kube"
+KSTATUS = paths.SOURCES / "kstatus"
 # Without these the API server calls itself v0.0.0-master+$Format:%H$, which kubectl can't parse.
 VERSION_FLAGS = " ".join(
     f"-X {variable}={value}"
@@ -46,35 +47,42 @@ def build() -> None:
     """Builds what is missing or out of date into the cache's `bin`."""
     paths.BIN.mkdir(parents=True, exist_ok=True)
     with step(3, "Kubernetes programs from Go modules (about 8 min the first time)") as current:
-        stamp = fingerprint(VERSION_FLAGS, *(MODULE / name for name in ("main.go", "go.mod", "go.sum")))
-        current.cached = is_done("kube", stamp) and (paths.BIN / "kube").exists()
-        if not current.cached:
-            flags = f"-s -w {VERSION_FLAGS}"
-            _go("build", "-buildvcs=false", "-ldflags", flags, "-o", str(paths.BIN / "kube"), ".", log="build-kube")
-            mark_done("kube", stamp)
+        current.cached = not _build_module(MODULE, VERSION_FLAGS)
         for name in NAMES:
             link = paths.BIN / name
             if not link.is_symlink():
                 link.symlink_to("kube")
-    with step(4, "containerd, fortio and helm from Go modules (about 5 min the first time)") as current:
+    with step(4, "containerd, fortio, helm and kstatus from Go modules (about 6 min the first time)") as current:
         missing = [name for name, source in TOOLS.items() if not _has(name, source)]
-        current.cached = not missing
+        current.cached = not _build_module(KSTATUS) and not missing
         for name in missing:
             _go("install", "-ldflags=-s -w", TOOLS[name], log=f"build-{name}")
             mark_done(name, TOOLS[name])
+
+
+def _build_module(module: Path, flags: str = "") -> bool:
+    """Builds the program of a module of this project, if it is missing or out of date; whether it was."""
+    name = module.name
+    stamp = fingerprint(flags, *(module / file for file in ("main.go", "go.mod", "go.sum")))
+    if _has(name, stamp):
+        return False
+    build = ("build", "-buildvcs=false", "-ldflags", f"-s -w {flags}", "-o", str(paths.BIN / name), ".")
+    _go(*build, log=f"build-{name}", cwd=module)
+    mark_done(name, stamp)
+    return True
 
 
 def _has(name: str, source: str) -> bool:
     return is_done(name, source) and (paths.BIN / name).exists()
 
 
-def _go(*arguments: str, log: str) -> None:
+def _go(*arguments: str, log: str, cwd: Path = MODULE) -> None:
     # The API server and the load generator run in empty images: static binaries only.
     env = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "auto", "GOBIN": str(paths.BIN)}
     advice = (
         "Go modules come from the module proxy: see that this machine reaches it (`go env GOPROXY`), then run again."
     )
-    run(_go_program(), *arguments, log=log, env=env, cwd=MODULE, advice=advice)
+    run(_go_program(), *arguments, log=log, env=env, cwd=cwd, advice=advice)
 
 
 def _go_program() -> Path:

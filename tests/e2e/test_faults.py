@@ -170,11 +170,10 @@ def _outcome(shop: Estate, server: str) -> str:
 
 def _wait_told(shop: Estate, server: str, reason: str, words: str) -> None:
     def told() -> bool:
-        said, message = _stalled(shop, server)
-        return said == reason and words in message
+        condition = shop.condition("aps", server, "Progressing")
+        return condition["reason"] == reason and words in condition["message"]
 
     wait(f"{server} tells {reason}: {words}", told, 60)
-    wait("the group tells it too", lambda: server in shop.condition("sg", "shop", "Stalled")["message"], 10)
 
 
 def _rotate(shop: Estate, password: str) -> None:

@@ -86,7 +86,7 @@ def test_a_server_of_a_lost_node_comes_back_when_it_is_known_not_to_run_there() 
         before = estate.pod_uid(server)
         lost.kill()
         try:
-            wait("its loss is told", lambda: "NodeLost" in stalled(estate, server), 90)
+            wait("its loss is told", lambda: "NodeLost" in stalled(estate, server), 150)
             wait(
                 "the group tells it as well", lambda: server in estate.condition("sg", "shop", "Stalled")["message"], 10
             )

@@ -10,9 +10,10 @@ from tests.estate import PASSWORD, USERNAME, Estate, Management, Watcher, kubect
 def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Estate) -> None:
     solo.secret("wrong", USERNAME, "not it")
     solo.server("one", secret="wrong")
-    stalled = wait("it is told", lambda: _stalled(solo, "AdminUnauthorized"), 60)
+    stalled = wait("it is told", lambda: _told(solo, "AdminUnauthorized"), 60)
     assert "'wrong'" in stalled
     assert "401" in stalled
+    wait("it needs a person by and by", lambda: _told(solo, "AdminUnauthorized", condition_type="Stalled"), 40)
     assert solo.state("one") == "Unknown"
     assert solo.endpoints() == set()  # nobody knows whether it runs
     solo.secret("wrong", USERNAME, PASSWORD)
@@ -22,9 +23,9 @@ def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Esta
 
 def test_a_missing_or_half_filled_secret_is_named(solo: Estate) -> None:
     solo.server("one", secret="nowhere")
-    assert "'nowhere'" in wait("it is told", lambda: _stalled(solo, "AdminMisconfigured"), 60)
+    assert "'nowhere'" in wait("it is told", lambda: _told(solo, "AdminMisconfigured"), 60)
     solo.apply("v1", "Secret", "nowhere", stringData={"username": USERNAME})
-    wait("it is told", lambda: "lacks password" in _stalled(solo, "AdminMisconfigured"), 30)
+    wait("it is told", lambda: "lacks password" in _told(solo, "AdminMisconfigured"), 30)
     solo.secret("nowhere", USERNAME, PASSWORD)
     solo.wait_state("one", "Running", 30)
 
@@ -35,7 +36,7 @@ def test_an_admin_endpoint_that_is_down_takes_nothing_away_and_bounds_the_drain(
     solo.wait_ready("shop", 2)
     with Load(solo.namespace, service_url(solo.namespace, "shop")) as load:
         solo.group("shop", replicas=2, suspendTimeoutSeconds=4, preSuspendSeconds=1, port="nobody")
-        wait("it is told", lambda: _stalled(solo, "AdminUnreachable", "shop-0"), 60)
+        wait("it is told", lambda: _told(solo, "AdminUnreachable", "shop-0"), 60)
         assert solo.endpoints() == {"shop-0", "shop-1"}
         assert solo.state("shop-0") == "Running"
         time.sleep(3)
@@ -59,12 +60,12 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     container["resources"] = {"requests": {"cpu": "much"}}
     group["spec"]["template"]["spec"] = spec
     solo.apply("quiesce.dev/v1alpha1", "ServerGroup", "shop", spec=group["spec"])
-    said = wait("the API server's words are told", lambda: _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
+    said = wait("the API server's words are told", lambda: _told(solo, "CheckTemplateRefused", "shop-0"), 30)
     assert "much" in said or "quantit" in said.lower()
     container["resources"] = {}
     container["imagePulPolicy"] = "Always"
     solo.apply("quiesce.dev/v1alpha1", "ServerGroup", "shop", spec=group["spec"])
-    wait("a misspelt field is told", lambda: "imagePulPolicy" in _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
+    wait("a misspelt field is told", lambda: "imagePulPolicy" in _told(solo, "CheckTemplateRefused", "shop-0"), 30)
     assert solo.pod_uid("shop-0") == pod
     assert solo.endpoints() == {"shop-0"}
     solo.group("shop", replicas=1, version=2)
@@ -72,7 +73,7 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.wait_ready("shop", 1)
     pod = solo.pod_uid("shop-0")
     solo.group("shop", replicas=1, version=2, port="nowhere")
-    wait("a port that there is not is told", lambda: "'nowhere'" in _stalled(solo, "BadTemplate", "shop-0"), 30)
+    wait("a port that there is not is told", lambda: "'nowhere'" in _told(solo, "BadTemplate", "shop-0"), 30)
     wait("and by the group", lambda: "'nowhere'" in solo.condition("sg", "shop", "Stalled")["message"], 10)
     assert solo.endpoints() == {"shop-0"}
     kubectl("-n", solo.namespace, "delete", "pod", "shop-0")
@@ -92,7 +93,7 @@ def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_not_let_in(solo: E
     pod = solo.pod_uid("shop-0")
     for attempt in ("256Mi of two quotas that are full", "each of which may be the one that is named"):
         solo.group("shop", replicas=1, container=_requests("300Mi") | {"env": [{"name": "ATTEMPT", "value": attempt}]})
-        said = wait("it is told", lambda: _stalled(solo, "CheckTemplateRefused", "shop-0"), 30)
+        said = wait("it is told", lambda: _told(solo, "CheckTemplateRefused", "shop-0"), 30)
         assert "quota memory: requests.memory=300Mi is needed, and of 256Mi 0 is used by others" in said
     time.sleep(3)
     assert solo.pod_uid("shop-0") == pod
@@ -137,6 +138,6 @@ def _waits_for(estate: Estate) -> str:
     return str(estate.condition("aps", "one", "Progressing").get("message"))
 
 
-def _stalled(estate: Estate, reason: str, server: str = "one") -> str:
-    condition = estate.condition("aps", server, "Stalled")
+def _told(estate: Estate, reason: str, server: str = "one", condition_type: str = "Progressing") -> str:
+    condition = estate.condition("aps", server, condition_type)
     return str(condition["message"]) if condition.get("reason") == reason else ""

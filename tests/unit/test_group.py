@@ -468,7 +468,9 @@ def test_a_server_that_is_about_to_be_deleted_is_waited_for() -> None:
 
 
 def test_what_a_group_counts_and_waits_for() -> None:
-    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status(
+        "Pending", conditions=(Condition("Stalled", "True", message="no such image", observed_generation=1),)
+    )
     plan = decide_group(
         look_at_group(
             group(4),

@@ -752,7 +752,7 @@ def test_force_is_written_down_and_taken_away() -> None:
         pytest.param(
             Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 1), OPEN, "", None, id="again when it changed nothing"
         ),
-        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", None, id="and told"),
+        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", 27, id="and told"),
         pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite at once"),
         pytest.param(
             Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW + 4)),
@@ -1027,21 +1027,21 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
         pytest.param(
             not_gone(overdue(), UNREACHABLE, node_says(None)),
             DeletePod(0),
-            "NodeLost",
+            "",
             "not exist",
             id="its node is deleted",
         ),
         pytest.param(
             not_gone(overdue(container=None), None, node_says(None)),
             DeletePod(0),
-            "NodeLost",
+            "",
             "does not exist",
             id="so is that of one that has ended",
         ),
         pytest.param(
             not_gone(overdue(), UNREACHABLE, node_says(OUT_OF_SERVICE)),
             DeletePod(0),
-            "NodeLost",
+            "",
             "out-of-service",
             id="its node is out of service",
         ),
@@ -1062,7 +1062,7 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
         pytest.param(
             not_gone(overdue(-50), UNREACHABLE, node_says(OUT_OF_SERVICE)),
             DeletePod(0),
-            "NodeLost",
+            "",
             "out-of-service",
             id="one that is certainly off is believed at once",
         ),

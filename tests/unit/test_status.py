@@ -152,6 +152,7 @@ def test_the_status_of_a_server_that_serves() -> None:
     assert {c.type: c.status for c in written.conditions} == {
         "Ready": "True",
         "Progressing": "False",
+        "Reconciling": "False",
         "Suspended": "False",
         "Stalled": "False",
         "Drifted": "False",
@@ -266,6 +267,7 @@ def test_a_group_that_serves_rests() -> None:
     assert {c.type: c.status for c in written.conditions} == {
         "Ready": "True",
         "Progressing": "False",
+        "Reconciling": "False",
         "Suspended": "False",
         "Stalled": "False",
         "BadRequest": "False",
@@ -337,7 +339,9 @@ def test_a_restart_is_written_down_and_kept() -> None:
 )
 def test_a_message_names_five_servers_at_most(count: int, progress: str, stalled: int) -> None:
     shop = group(count)
-    helpless = status("Pending", conditions=(Condition("Stalled", "True", message="no such image"),))
+    helpless = status(
+        "Pending", conditions=(Condition("Stalled", "True", message="no such image", observed_generation=1),)
+    )
     written = group_told(shop, *(member(n, shop, None, status=helpless) for n in range(count)))
     assert condition(written, "Progressing").message.endswith(f"waits for {progress}")
     assert condition(written, "Stalled").message.count("no such image") == stalled
@@ -411,7 +415,7 @@ def test_trouble_is_written_at_once() -> None:
     o = after(0.5, AT_CLOCK, waits, WITHDRAWN, AdminFailure("Unauthorized", "?"))
     written, _ = to_tell(o, decide(o))
     assert written is not None
-    assert condition(written, "Stalled").reason == "AdminUnauthorized"
+    assert condition(written, "Progressing").reason == "AdminUnauthorized"
     assert written.suspend is not None
     assert written.suspend.suspending_since == moment(NOW)
 

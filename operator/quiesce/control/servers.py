@@ -239,9 +239,9 @@ class Servers:
 
     def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
         before = o.notes.refused(act)
-        count = before.count + 1 if before else 1
-        retry_at = self._clock() + back_off(count, FIRST_RETRY_SECONDS)
-        return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count)
+        now, count = self._clock(), before.count + 1 if before else 1
+        retry_at, since = now + back_off(count, FIRST_RETRY_SECONDS), before.since if before else now
+        return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count, since=since)
 
     async def _do(self, o: Observation, act: Act) -> None:
         server, pod, cluster, world = o.server, o.pod, self._cluster, self._world

@@ -4,9 +4,9 @@ from typing import cast
 
 import msgspec
 
-from quiesce.decide.observation import Observation
+from quiesce.decide.observation import NODE_COMES_SECONDS, Observation
 from quiesce.model import names
-from quiesce.model.objects import ContainerStatus, Pod, Waiting
+from quiesce.model.objects import Condition, ContainerStatus, Pod, Waiting
 from quiesce.model.plan import ServerPlan, SetGate
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Moment, Seconds, seconds
@@ -26,6 +26,8 @@ NOT_READY_STALLED_SECONDS = 120
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 # What the kubelet says in turns, while it tries again and again.
 CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
+# What no Secret, volume or container runtime that is late explains.
+CERTAIN = (CRASH_LOOP, IMAGE_PULL, "InvalidImageName", "ErrImageNeverPull")
 SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
 # Of a server that has booted into a mode in which it takes no requests.
 NOT_NORMAL = "NotInNormalMode"
@@ -98,20 +100,25 @@ def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPla
     if o.missed and o.server.status.conditions:
         return replace(o.as_told(), wake=REPEAT_SECONDS)
     reason = f"Admin{failure.kind}"
-    return ServerPlan("Unknown", reason, failure.message, stalled=reason, wake=SLOW_POLL_SECONDS)
+    unknown = ServerPlan("Unknown", reason, failure.message, stalled=reason, stalls_at=o.admin_stalls_at)
+    return replace(unknown, wake=SLOW_POLL_SECONDS)
 
 
 def _waiting_for_container(o: Observation) -> ServerPlan:
     pod = cast("Pod", o.pod)
     scheduled = pod.condition("PodScheduled")
+    created_at = seconds(pod.metadata.creation_timestamp) or o.now
     if scheduled and scheduled.status == "False":
-        return ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message, stalled="Unschedulable")
+        return _unscheduled(scheduled, created_at)
     statuses = _statuses(pod)
     for container in statuses:
         waiting = container.state.waiting
         if waiting and waiting.reason not in ORDINARY_WAITING:
             reason, message = _trouble(pod, container, waiting)
-            return ServerPlan("Pending", reason, message, stalled=reason, tell_within=TROUBLE_SECONDS)
+            stalls_at = 0 if reason in CERTAIN else created_at + BOOT_STALLED_SECONDS
+            return ServerPlan(
+                "Pending", reason, message, stalled=reason, stalls_at=stalls_at, tell_within=TROUBLE_SECONDS
+            )
     for init in pod.status.init_container_statuses:
         if init.state.running and not init.started:
             return _waiting_for_init(o, pod, init)
@@ -126,6 +133,15 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
         f"the server's container has not started, and no other has for {BOOT_STALLED_SECONDS} s: see the pod's Events"
     )
     return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
+
+
+def _unscheduled(scheduled: Condition, created_at: Seconds) -> ServerPlan:
+    """Without a node. A pod with a scheduling gate waits in somebody's queue, for as long as that takes."""
+    waiting = ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message)
+    if scheduled.reason == "SchedulingGated":
+        return waiting
+    since = seconds(scheduled.last_transition_time) or created_at
+    return replace(waiting, stalled="Unschedulable", stalls_at=since + NODE_COMES_SECONDS)
 
 
 def _waiting_for_init(o: Observation, pod: Pod, init: ContainerStatus) -> ServerPlan:

@@ -142,7 +142,8 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         if o.missed:
             return replace(o.as_told() if drain.drained else waiting, wake=SLOW_POLL_SECONDS)
         failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
-        return replace(waiting, stalled=f"Admin{failure.kind}", message=failure.message, wake=SLOW_POLL_SECONDS)
+        fails = replace(waiting, stalled=f"Admin{failure.kind}", stalls_at=o.admin_stalls_at, message=failure.message)
+        return replace(fails, wake=SLOW_POLL_SECONDS)
     if o.admin.suspend_state == "RUNNING":
         if stops and o.now >= deadline and (o.notes.refusal or o.in_vain_for(SuspendServer()) >= NO_EFFECT_SECONDS):
             return "TimedOut"

@@ -259,7 +259,10 @@ def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str
 
 
 def _stalled(member: Member) -> str:
-    return next((c.message for c in member.server.status.conditions if c.type == "Stalled" and c.status == "True"), "")
+    """What a server needs help with; not what it said of a spec that has been changed since."""
+    server = member.server
+    told = (c for c in server.status.conditions if c.type == "Stalled" and c.status == "True")
+    return next((c.message for c in told if c.observed_generation >= server.metadata.generation), "")
 
 
 def _complaints(group: ServerGroup) -> tuple[Note, ...]:

@@ -36,6 +36,12 @@ NO_EFFECT_SECONDS = 3
 REPEATED_SECONDS = 30
 # A server that gives no answer for less is looked at again before anybody is told.
 SILENT_SECONDS = 5
+# Trouble with a server that lasts for less may be a pause, a reload or a new Secret: it passes by itself.
+PASSING_SECONDS = 30
+# A refusal that lasts for less may be of a webhook that restarts, or of a namespace that is not complete yet.
+REFUSED_SECONDS = 10
+# An autoscaler adds a node, and a node that reboots is back, within about this time.
+NODE_COMES_SECONDS = 120
 
 # Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
 ASIDE = (CheckTemplate, ConsumeAnnotation, LabelPod)
@@ -49,6 +55,7 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
     retry_at: Seconds
     count: int = 1
+    since: Seconds = 0  # when it failed for the first time
 
 
 class Untold(msgspec.Struct, frozen=True):
@@ -90,6 +97,7 @@ class Notes(msgspec.Struct, frozen=True):
     shed_refused: str = ""  # why the server can't be shed in this drain
     quiet_since: Seconds | None = None  # since when nothing was active
     silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
+    failing_since: Seconds | None = None  # since when it gives none that says anything of the server
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     acted_since: Seconds | None = None  # when it was first done, as long as it has had no effect
@@ -178,6 +186,29 @@ class Observation(msgspec.Struct, frozen=True):
         return stalled.reason if stalled and stalled.status == "True" else ""
 
     @property
+    def told_reason(self) -> str:
+        """What the status says the server is at, or waits for."""
+        told = self._told("Progressing")
+        return told.reason if told else ""
+
+    @property
+    def told_settled(self) -> bool:
+        """Whether the status says that nothing is left to do."""
+        told = self._told("Progressing")
+        return told is not None and told.status == "False"
+
+    @property
+    def drifted_since(self) -> Seconds | None:
+        """Since when the status says that somebody else has suspended the server."""
+        drifted = self._told("Drifted")
+        return seconds(drifted.last_transition_time) if drifted and drifted.status == "True" else None
+
+    @property
+    def admin_stalls_at(self) -> Seconds:
+        """When an admin endpoint that fails is no hiccup any more."""
+        return (self.now if self.notes.failing_since is None else self.notes.failing_since) + PASSING_SECONDS
+
+    @property
     def leaving(self) -> bool:
         return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
 
@@ -242,14 +273,14 @@ class Observation(msgspec.Struct, frozen=True):
 
     def as_told(self) -> ServerPlan:
         """Nothing but what the status says already."""
-        status, ready, drifted = self.server.status, self._told("Ready"), self._told("Drifted")
+        status, told = self.server.status, self._told("Progressing")
         return ServerPlan(
             status.state or "Pending",
-            ready.reason if ready else "",
-            ready.message if ready else "",
+            told.reason if told else "",
+            told.message if told else "",
             drain=status.suspend,
             stalled=self.told_stalled,
-            drifted=drifted is not None and drifted.status == "True",
+            drifted=self.drifted_since is not None,
         )
 
     def _told(self, kind: str) -> Condition | None:
@@ -326,6 +357,7 @@ class Observation(msgspec.Struct, frozen=True):
                 answered_at=None,
                 quiet_since=None,
                 silent_since=None,
+                failing_since=None,
                 shed_refused="",
                 acted=None,
             )
@@ -339,6 +371,7 @@ class Observation(msgspec.Struct, frozen=True):
         shed_refused = notes.shed_refused if drain else ""  # the next drain asks again
         if drain and drain.scope not in STAYS and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
             shed_refused = "the server says that it does it, and does not"
+        fails = isinstance(self.admin, AdminFailure)
         silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
             self,
@@ -354,5 +387,6 @@ class Observation(msgspec.Struct, frozen=True):
                 shed_refused=shed_refused,
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
                 silent_since=(notes.silent_since or self.now) if silent else None,
+                failing_since=(notes.failing_since or self.now) if fails else None,
             ),
         )

@@ -7,7 +7,7 @@ import msgspec
 from quiesce.model import names
 from quiesce.model.objects import Metadata
 from quiesce.model.plan import Note
-from quiesce.model.resources import AppServer, Scope, ServerGroup
+from quiesce.model.resources import AppServer, DesiredState, Scope, ServerGroup
 from quiesce.model.text import QUOTE_BYTES, quoted, shown
 
 DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
@@ -59,14 +59,23 @@ class Aim(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+def declared_of(server: AppServer, group: ServerGroup | None) -> DesiredState:
+    """What the specs of a server and its group come to, whatever annotations say for a while."""
+    return strongest(server.spec.desired_state, group.spec.desired_state if group else "Running")
+
+
+def strongest(*desired: DesiredState) -> DesiredState:
+    return max(desired, key=("Running", "Suspended", "Stopped").index)
+
+
 def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
     """Removal, then `Stopped`, then the most specific `quiesce.dev/suspend`, then `desiredState: Suspended`."""
     spec = server.spec
-    desired = {spec.desired_state, group.spec.desired_state if group else "Running"}
+    declared = declared_of(server, group)
     timeout = spec.suspend_timeout_seconds
     if server.metadata.deletion_timestamp:
         return Aim(serve=False, keep=False, scope="Removal", timeout=timeout, reason="the AppServer is being deleted")
-    if "Stopped" in desired:
+    if declared == "Stopped":
         own = group is None or "Stopped" in (group.spec.desired_state, group.spec.template.spec.desired_state)
         reason = "desiredState is Stopped" if own else "the group has more servers than it is to have"
         return Aim(serve=False, keep=False, scope="Stop", timeout=timeout, reason=reason)
@@ -87,6 +96,6 @@ def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
             requested_by=shown(owner.metadata.annotated_by(names.SUSPEND), QUOTE_BYTES),
             reason=shown(owner.metadata.annotations.get(names.SUSPEND_REASON, f"{names.SUSPEND}={text}"), QUOTE_BYTES),
         )
-    if "Suspended" in desired:
+    if declared == "Suspended":
         return Aim(serve=False, keep=True, timeout=timeout, reason="desiredState is Suspended")
     return Aim(serve=True, keep=True)

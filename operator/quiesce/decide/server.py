@@ -17,8 +17,11 @@ from quiesce.decide.boot import (
 from quiesce.decide.drain import finished, record, take_out, withdrawing
 from quiesce.decide.observation import (
     NO_EFFECT_SECONDS,
+    NODE_COMES_SECONDS,
     OUT_OF_SERVICE,
     OVERDUE_SECONDS,
+    PASSING_SECONDS,
+    REFUSED_SECONDS,
     NodeSays,
     Observation,
     Refusal,
@@ -83,8 +86,11 @@ def decide(o: Observation) -> ServerPlan:
         # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
         # another process of the operator can't tell it from a request that is new, and asks once more.
         plan = _beside(o, plan if plan.stalled else _told(o, plan, refusal), asked.act)
-    if plan.stalled and plan.stalled != o.told_stalled:
+    passes_in = plan.stalls_at - o.now if plan.stalled else 0
+    if plan.stalled not in ("", o.told_stalled, o.told_reason if passes_in > 0 else ""):
         plan = replace(plan, tell_within=0)
+    if passes_in > 0:
+        plan = _awake(plan, passes_in)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
 
@@ -138,20 +144,23 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     refusal = notes.refused(act)
     next_at = refusal.retry_at if refusal else notes.acted_at + REPEAT_SECONDS if notes.acted == act else 0
     plan = _told(o, plan, refusal)
-    if o.in_vain_for(act) >= NO_EFFECT_SECONDS:
+    in_vain_for = o.in_vain_for(act)
+    if in_vain_for >= NO_EFFECT_SECONDS:
         message = f"{type(act).__name__} was accepted, and has changed nothing: it is tried again"
-        plan = replace(plan, stalled="NoEffect", message=message)
+        plan = replace(plan, stalled="NoEffect", stalls_at=o.now - in_vain_for + PASSING_SECONDS, message=message)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
 
 
 def _told(o: Observation, plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
     if refusal is None or (refusal.count == 1 and isinstance(refusal.act, Shed)):
         return plan  # the next try, or the end of them, is soon
-    told = replace(plan, stalled=refusal.reason, message=refusal.message)
+    stalls_at = refusal.since + REFUSED_SECONDS
+    told = replace(plan, stalled=refusal.reason, stalls_at=stalls_at, message=refusal.message)
     before = o.server.status
     is_known = refusal.count > 1 and (plan.state, plan.drain, plan.finished) == (before.state, before.suspend, None)
     # Other words for the same may come with every try.
-    return replace(told, tell_within=TROUBLE_SECONDS) if is_known and o.told_stalled == refusal.reason else told
+    is_known = is_known and refusal.reason in (o.told_stalled, o.told_reason)
+    return replace(told, tell_within=TROUBLE_SECONDS) if is_known else told
 
 
 def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
@@ -408,19 +417,22 @@ def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
     where = f"node {pod.spec.node_name} {node.words}"
     if node.is_off and not isinstance(o.admin, Report):
         message = f"the pod is let go of, and the server starts elsewhere: its {where}"
-        return replace(leaving, stalled="NodeLost", message=message, act=DeletePod(0))
+        return replace(leaving, reason="NodeLost", message=message, act=DeletePod(0))
     told = replace(leaving, state="Stopping", wake=OVERDUE_SECONDS)
+    overdue_at, silent_since = o.now + o.overdue_in, o.notes.silent_since
     if pod.metadata.finalizers and o.container is None:
         held = ", ".join(pod.metadata.finalizers)
-        return replace(told, stalled="DeletionOverdue", message=f"the pod is held by its finalizers: {held}")
+        told = replace(told, message=f"the pod is held by its finalizers: {held}")
+        return replace(told, stalled="DeletionOverdue", stalls_at=overdue_at + PASSING_SECONDS)
     if isinstance(o.admin, Report) or node.is_ready:
         message = f"the pod should be gone, may still run, and its {where}: see the kubelet there"
-        return replace(told, stalled="DeletionOverdue", message=message)
+        return replace(told, stalled="DeletionOverdue", stalls_at=overdue_at + PASSING_SECONDS, message=message)
     message = (
         f"the pod is being deleted, and its {where}: bring the node back; or when it is certainly off, delete the Node "
         f"or taint it {OUT_OF_SERVICE}, and the server starts elsewhere"
     )
-    return replace(told, stalled="NodeLost", message=message)
+    lost_at = overdue_at if silent_since is None else min(overdue_at, silent_since + NODE_COMES_SECONDS)
+    return replace(told, stalled="NodeLost", stalls_at=lost_at, message=message)
 
 
 def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
@@ -458,7 +470,8 @@ def _serve(o: Observation) -> ServerPlan:
         return replace(running, wake=REPEAT_SECONDS)
     if isinstance(o.admin, AdminFailure) and serves:
         # Requests are answered: what is broken is our way to ask. It is told, and nothing is taken away.
-        return replace(running, stalled=f"Admin{o.admin.kind}", message=o.admin.message, wake=SUSPENDED_POLL_SECONDS)
+        told = replace(running, stalled=f"Admin{o.admin.kind}", stalls_at=o.admin_stalls_at, message=o.admin.message)
+        return replace(told, wake=SUSPENDED_POLL_SECONDS)
     if booting := boot(o):
         return replace(booting, drain=_ours(o))
     report, container = cast("Report", o.admin), o.container
@@ -466,7 +479,9 @@ def _serve(o: Observation) -> ServerPlan:
         message = (
             f"the server says {report.suspend_state}, and not because of an operator: resume it where it was suspended"
         )
-        return ServerPlan("Unknown", "Drifted", message, drifted=True, stalled="Drifted", wake=SLOW_POLL_SECONDS)
+        stalls_at = (o.now if o.drifted_since is None else o.drifted_since) + PASSING_SECONDS
+        drifted = ServerPlan("Unknown", "Drifted", message, drifted=True, stalled="Drifted", wake=SLOW_POLL_SECONDS)
+        return replace(drifted, stalls_at=stalls_at)
     resuming = ServerPlan("Starting", "Resuming", "goes back to service", drain=_ours(o), finished=_aborted(o))
     if report.shed:
         return replace(resuming, act=Unshed())

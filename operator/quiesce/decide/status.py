@@ -4,7 +4,7 @@ import msgspec
 
 from quiesce.decide.group import GroupObservation, GroupPlan, is_pending
 from quiesce.decide.observation import Observation, Untold
-from quiesce.decide.requests import accepted_suspend
+from quiesce.decide.requests import accepted_suspend, aim_of, declared_of, strongest
 from quiesce.model import names
 from quiesce.model.objects import Condition
 from quiesce.model.plan import CheckTemplate, Note, ServerPlan
@@ -17,19 +17,27 @@ replace = msgspec.structs.replace
 
 NAMED = 5  # as many are named in a message
 SETTLED = ("Running", "Suspended", "Stopped")
+# Of a group's condition Ready, by what its servers are declared to be: when they are, and when some are not.
+READY_REASONS = {
+    "Running": ("AllServe", "SomeDoNotServe"),
+    "Suspended": ("AllSuspended", "SomeNotSuspended"),
+    "Stopped": ("AllStopped", "SomeNotStopped"),
+}
 # How often a group's counts, and the conditions that tell of them, are written while it goes on with what it is at.
-PROGRESS = ("Ready", "Progressing")
+PROGRESS = ("Ready", "Progressing", "Reconciling")
 PROGRESS_SECONDS = 20.0
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
+    plan = _patient(o, plan)
     before, metadata = o.server.status, o.server.metadata
     report = o.admin if isinstance(o.admin, Report) else None
     accepted, _ = accepted_suspend(metadata, before.accepted_suspend)
-    ready = plan.state == "Running" and o.pod is not None and o.pod.holds("Ready") and o.pod.holds(names.GATE)
+    ready, progressing = _is_as_declared(o, plan), not _is_settled(o, plan)
     facts = (
-        ("Ready", ready, plan.reason, plan.message),
-        ("Progressing", plan.state not in SETTLED, plan.reason, plan.message),
+        ("Ready", ready, plan.state if ready else plan.reason, plan.message),
+        ("Progressing", progressing, plan.reason, plan.message),
+        _reconciling_fact(plan.stalled, plan.reason, plan.message, progressing=progressing),
         ("Suspended", plan.state == "Suspended", plan.reason, plan.message),
         ("Stalled", bool(plan.stalled), plan.stalled or "NotStalled", plan.message if plan.stalled else ""),
         ("Drifted", plan.drifted, plan.reason if plan.drifted else "NotDrifted", plan.message if plan.drifted else ""),
@@ -48,6 +56,36 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
         last_drain=plan.finished or before.last_drain,
         conditions=_conditions(facts, before.conditions, generation, o.now),
     )
+
+
+def _patient(o: Observation, plan: ServerPlan) -> ServerPlan:
+    """What may pass by itself is what the server waits for, and nobody is called before its time."""
+    if plan.stalled in ("", o.told_stalled) or o.now >= plan.stalls_at:
+        return plan
+    return replace(plan, stalled="", reason=plan.stalled)
+
+
+def _is_as_declared(o: Observation, plan: ServerPlan) -> bool:
+    """Whether the server is what the specs say; annotations may have it otherwise for a while."""
+    if o.server.metadata.deletion_timestamp or plan.state != declared_of(o.server, o.group):
+        return False
+    return plan.state != "Running" or _is_let_in(o)
+
+
+def _is_settled(o: Observation, plan: ServerPlan) -> bool:
+    """Whether nothing is left to do for what is asked of the server."""
+    aim = aim_of(o.server, o.group)
+    wanted = "Running" if aim.serve else "Suspended" if aim.keep else "Stopped"
+    if aim.scope == "Removal" or plan.state != wanted:
+        return False
+    # A new template that the API server is yet to be asked about adds nothing to what the status says.
+    asks = isinstance(plan.act, CheckTemplate) and o.notes.refused(plan.act) is None
+    outdated = o.out_of_date and not (asks and o.told_settled)
+    return not outdated and (plan.state != "Running" or _is_let_in(o))
+
+
+def _is_let_in(o: Observation) -> bool:
+    return o.pod is not None and o.pod.holds("Ready") and o.pod.holds(names.GATE)
 
 
 def to_tell(o: Observation, plan: ServerPlan) -> tuple[AppServerStatus | None, Untold | None]:
@@ -80,10 +118,10 @@ def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
     """Whether anything has changed that matters.
 
     What the server says changes with every look, and is written along with the rest; so is the observed generation
-    until the server has settled.
+    until the server has settled, or needs a person who may have changed the spec.
     """
     same = replace(before, server=after.server, active_requests=after.active_requests)
-    if after.state not in SETTLED:
+    if after.state not in SETTLED and not any(c.type == "Stalled" and c.status == "True" for c in after.conditions):
         same = replace(same, observed_generation=after.observed_generation, conditions=_generation_aside(before, after))
     return same != after
 
@@ -98,7 +136,9 @@ def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
     told = {(c.type, c.status, c.reason) for c in before.conditions}
     notes = [note for note in plan.notes if note.reason == "NothingToDo"]
     notes += [note for note in plan.notes if note.warning and _is_new(note, before.conditions)]
-    if plan.stalled and ("Stalled", "True", plan.stalled) not in told:
+    # What may pass by itself was told when it began.
+    is_known = ("Stalled", "True", plan.stalled) in told or (plan.stalls_at and o.told_reason == plan.stalled)
+    if plan.stalled and not is_known:
         notes.append(Note(plan.stalled, plan.message))
     elif plan.state != before.state:
         notes.append(Note(plan.reason, plan.message, warning=False))
@@ -121,13 +161,16 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     held = f"; maxUnavailable is used up by {_some(plan.held_by, ', ')} (suspended)" if plan.held_by else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}{held}"
+    ready, ready_reason = _is_group_as_declared(o, plan)
+    stalled = "ServersNeedHelp" if plan.stalled else ""
     all_suspended = 0 < replicas == plan.suspended
     suspended = "AllSuspended" if all_suspended else "SomeSuspended"
     facts = (
-        ("Ready", plan.ready >= replicas, "AllServe" if plan.ready >= replicas else "SomeDoNotServe", progress),
+        ("Ready", ready, ready_reason, progress),
         ("Progressing", bool(plan.waits_for), _phase(o, plan), progress),
+        _reconciling_fact(stalled, _phase(o, plan), progress, progressing=bool(plan.waits_for)),
         ("Suspended", all_suspended, suspended if plan.suspended else "NotSuspended", ""),
-        ("Stalled", bool(plan.stalled), "ServersNeedHelp" if plan.stalled else "NotStalled", _stalls(plan)),
+        ("Stalled", bool(stalled), stalled or "NotStalled", _stalls(plan)),
         _requests_fact(plan.notes),
     )
     return ServerGroupStatus(
@@ -141,6 +184,16 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
         restart_requested_at=before.restart_requested_at if requested is None else moment(requested),
         conditions=_conditions(facts, before.conditions, generation, o.now),
     )
+
+
+def _is_group_as_declared(o: GroupObservation, plan: GroupPlan) -> tuple[bool, str]:
+    """Whether as many servers as there are to be are what the group's spec says, and the reason for it."""
+    spec = o.group.spec
+    declared = strongest(spec.desired_state, spec.template.spec.desired_state)
+    stopped = sum(m.server.status.state == "Stopped" and m.name not in plan.leaving for m in o.members)
+    count = {"Running": plan.ready, "Suspended": plan.suspended, "Stopped": stopped}[declared]
+    ready = count >= spec.replicas if spec.replicas else not o.members
+    return ready, READY_REASONS[declared][0 if ready else 1]
 
 
 def group_due(before: ServerGroupStatus, after: ServerGroupStatus, written_at: Seconds) -> Seconds | None:
@@ -207,6 +260,13 @@ def _told_phase(o: GroupObservation) -> str:
 Fact = tuple[str, bool, str, str]  # type, status, reason, message of a condition
 
 
+def _reconciling_fact(stalled: str, reason: str, message: str, *, progressing: bool) -> Fact:
+    """What kstatus calls in progress: it goes on by itself. What needs a person first is stalled, and failed there."""
+    if stalled:
+        return ("Reconciling", False, stalled, "")
+    return ("Reconciling", progressing, reason, message if progressing else "")
+
+
 def _requests_fact(notes: tuple[Note, ...]) -> Fact:
     complaint = next((note for note in notes if note.warning), None)
     if complaint is None:
@@ -228,7 +288,7 @@ def _conditions(
             status="True" if holds else "False",
             reason=shown(reason, REASON_BYTES),
             message=shown(message),
-            observed_generation=generation,
+            observed_generation=max(generation, 0),
             last_transition_time=_since(known.get(kind), holds=holds) or moment(float(int(now))),
         )
         for kind, holds, reason, message in facts

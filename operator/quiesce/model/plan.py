@@ -139,7 +139,8 @@ class ServerPlan(msgspec.Struct, frozen=True):
     drain: Drain | None = None
     finished: LastDrain | None = None
     restart_pod_uid: str | None = None
-    stalled: str = ""  # a reason, when a person or another program has to do something
+    stalled: str = ""  # a reason, when something is wrong that a person may have to mend
+    stalls_at: Seconds = 0  # from when on: what is wrong for less than so long may pass by itself
     drifted: bool = False
     notes: tuple[Note, ...] = ()
 

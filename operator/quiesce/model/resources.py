@@ -20,6 +20,9 @@ Scope = Literal["Server", "Group", "Spec", "Rollout", "Stop", "Removal", "Deleti
 # Of these the server stays, suspended; all others end its pod.
 STAYS: tuple[Scope, ...] = ("Server", "Group", "Spec")
 
+# The `observedGeneration` of an object that no operator has looked at yet; the CRDs have it as the default.
+NOT_OBSERVED = -1
+
 
 class SecretRef(Narrow, frozen=True):
     name: str
@@ -72,7 +75,7 @@ class ServerSays(Narrow, frozen=True):
 
 class AppServerStatus(Narrow, frozen=True):
     state: State | None = None
-    observed_generation: int = 0
+    observed_generation: int = NOT_OBSERVED
     accepted_suspend: str | None = None
     restart_pod_uid: str | None = msgspec.field(name="restartPodUID", default=None)
     server: ServerSays | None = None
@@ -126,7 +129,7 @@ class ServerGroupSpec(Narrow, frozen=True):
 
 
 class ServerGroupStatus(Narrow, frozen=True):
-    observed_generation: int = 0
+    observed_generation: int = NOT_OBSERVED
     # Not yet counted is None; a zero is written.
     replicas: int | None = None
     ready_replicas: int | None = None
