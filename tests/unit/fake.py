@@ -187,6 +187,8 @@ class FakeCluster:
 
     async def remove_annotation(self, owner: Own, annotation: str) -> Own:
         self._ask("remove_annotation", annotation)
+        if self.latest(owner).metadata.resource_version != owner.metadata.resource_version:
+            raise ClusterError(409, "the object has been modified")
         rest = {key: value for key, value in owner.metadata.annotations.items() if key != annotation}
         return self._put(replace(owner, metadata=replace(owner.metadata, annotations=rest)))
 

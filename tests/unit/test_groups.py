@@ -18,6 +18,7 @@ from quiesce.model.resources import AppServer, GroupService, ServerGroup
 from quiesce.model.times import moment
 from tests.unit.build import NOW, group, look_at_group, member, pod, server, status, template
 from tests.unit.fake import FakeCluster, FakeRecorder, refusing
+from tests.unit.test_servers import set_again
 
 KEY = ("shop", "shop")
 OLD = group(3)
@@ -296,6 +297,22 @@ async def test_an_api_server_that_fails_at_a_groups_status_alone_keeps_no_server
     assert loop.events.reasons() == []
     assert await loop.turn()
     assert loop.events.reasons() == ["StatusRefused"]
+
+
+async def test_a_restart_that_is_asked_for_again_in_time_is_not_lost() -> None:
+    """What has come up since the other one is out of date by this one."""
+    asked = group(3, annotations={names.RESTART: "now"})
+    things = estate(asked)
+    cluster = FakeCluster(*things)
+    loop = Loop(cluster, cluster.latest(asked), *things[1:])
+    cluster.refuse = set_again(cluster, asked, "now")
+    assert await loop.turn() == 0
+    assert loop.world.groups[KEY].metadata.annotations == {names.RESTART: "now"}
+    loop.now += 5
+    await loop.turn()
+    accepted = loop.world.groups[KEY]
+    assert (accepted.status.restart_requested_at, accepted.metadata.annotations) == (moment(NOW + 5), {})
+    assert loop.progress() != ""
 
 
 async def test_a_restart_that_can_not_be_written_down_waits_and_holds_nothing_else_up() -> None:

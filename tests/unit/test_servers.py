@@ -1,6 +1,7 @@
 """The loop's part for one server: when it looks live, and what it makes of refusals."""
 
 import itertools
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -511,6 +512,33 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
     await loop.turn()
     assert loop.said().status.state in ("Running", "Starting")
     assert FakeWildFly.opened[-1].says == report()
+
+
+def set_again(cluster: FakeCluster, thing: Any, value: str) -> Callable[[str, str], None]:
+    """Somebody asks again between the look and the removal."""
+
+    def ask(request: str, _: str) -> None:
+        if request == "remove_annotation" and cluster.count(request) == 1:
+            latest: Any = cluster.latest(thing)
+            own = replace(latest.metadata, annotations={names.RESTART: value})
+            cluster.put(replace(latest, metadata=own))
+
+    return ask
+
+
+@pytest.mark.parametrize("value", ["once more", "now"])
+async def test_a_restart_that_is_asked_for_again_in_time_is_not_lost(value: str) -> None:
+    """The other one was for the pod that is gone by then."""
+    cluster = FakeCluster(server(annotations={names.RESTART: "now"}), pod())
+    loop = Loop(cluster, cluster.latest(server()), pod())
+    cluster.refuse = set_again(cluster, server(), value)
+    assert await loop.turn() == 0
+    assert loop.said().metadata.annotations == {names.RESTART: value}
+    successor = pod(uid="successor")
+    cluster.put(successor)
+    loop.world.see_pod(cluster.latest(successor))
+    await loop.turn()
+    assert (loop.said().status.restart_pod_uid, loop.said().metadata.annotations) == ("successor", {})
 
 
 async def test_a_restart_whose_annotation_can_not_be_removed_restarts_once() -> None:

@@ -230,7 +230,8 @@ class KubeCluster:
     async def remove_annotation(self, owner: Own, annotation: str) -> Own:
         path = SERVERS if isinstance(owner, AppServer) else GROUPS
         own = owner.metadata
-        patch = {"metadata": {"uid": own.uid, "annotations": {annotation: None}}}
+        version = {"uid": own.uid, "resourceVersion": own.resource_version}
+        patch = {"metadata": {**version, "annotations": {annotation: None}}}
         return await self._send("PATCH", _named(path, own.name), own.namespace, type(owner), patch, content=MERGE)
 
     async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer:

@@ -93,7 +93,8 @@ class Cluster(Protocol):
 
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None: ...
 
-    async def remove_annotation(self, owner: Own, annotation: str) -> Own: ...
+    async def remove_annotation(self, owner: Own, annotation: str) -> Own:
+        """If the object is still as it was read, 409 if not: one that was set again is another request."""
 
     async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer: ...
 

@@ -107,6 +107,9 @@ class Groups:
         try:
             await self._do(group, act)
         except ClusterError as error:
+            if isinstance(act, ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
+                await self._look_at_group(group)  # what is there now is decided about
+                return
             if not error.is_refusal:
                 raise
             refused[subject(act)] = error.message
@@ -148,10 +151,7 @@ class Groups:
     async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
         """Read again what a budget is reckoned with; a watch may be behind."""
         key, world = group.metadata.key, self._world
-        look = world.groups.look([key])
-        live = await self._cluster.group(*key)
-        world.groups.replace([live] if live else [], look)
-        if live is None:
+        if await self._look_at_group(group) is None:
             return None
         members = world.servers.look(server.metadata.key for server in world.members(key))
         found = {server.metadata.key: server for server in await self._cluster.servers(*key)}
@@ -162,6 +162,13 @@ class Groups:
         world.servers.replace(found.values(), members)
         await look_at_pods(self._cluster, world, key)
         return world.groups.get(key)
+
+    async def _look_at_group(self, group: ServerGroup) -> ServerGroup | None:
+        key = group.metadata.key
+        look = self._world.groups.look([key])
+        live = await self._cluster.group(*key)
+        self._world.groups.replace([live] if live else [], look)
+        return live
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
         """Write the status, or look again when it is time to."""

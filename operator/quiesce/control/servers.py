@@ -153,9 +153,7 @@ class Servers:
     async def _look_live(self, server: AppServer) -> AppServer | None:
         """Read again what a disruptive act depends on; a watch may be behind."""
         key, world = server.metadata.key, self._world
-        look = world.servers.look([key])
-        live = await self._cluster.server(*key)
-        world.servers.replace([live] if live else [], look)
+        live = await self._look_at_server(server)
         if live is None:
             return None
         await self._look_at_pod(live)
@@ -166,6 +164,13 @@ class Servers:
             if group and _serves(world.pods.get(key)):  # the act may need room in the group's budget
                 await look_at_pods(self._cluster, world, owner)
         return world.servers.get(key)
+
+    async def _look_at_server(self, server: AppServer) -> AppServer | None:
+        key = server.metadata.key
+        look = self._world.servers.look([key])
+        live = await self._cluster.server(*key)
+        self._world.servers.replace([live] if live else [], look)
+        return live
 
     async def _look_at_pod(self, server: AppServer) -> None:
         key = server.metadata.key
@@ -229,6 +234,9 @@ class Servers:
                 # Without it a drain is still right, only kept-alive connections get less warning.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
+            if isinstance(act, acts.ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
+                await self._look_at_server(o.server)
+                return  # what is there now is decided about
             if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
                 await self._look_at_pod(o.server)  # there may be one that the watch does not show
             elif not error.is_refusal and not isinstance(act, acts.CheckTemplate):
