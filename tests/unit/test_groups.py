@@ -8,7 +8,7 @@ import pytest
 
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
-from quiesce.control.groups import REFUSED_RETRY_SECONDS, Groups
+from quiesce.control.groups import FIRST_REFUSED_SECONDS, REWORDED_SECONDS, TAKEN_RETRY_SECONDS, Groups
 from quiesce.decide.group import decide_group
 from quiesce.decide.members import Member
 from quiesce.model import names
@@ -30,7 +30,7 @@ class Loop:
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
         self.cluster, self.world, self.events = cluster, World(), FakeRecorder()
-        self.groups = Groups(cluster, self.world, lambda: self.now, self.events)
+        self.groups = Groups(cluster, self.world, lambda: self.now, self.events, lambda: self.now)
         for thing in seen:
             self.see(thing)
 
@@ -69,17 +69,59 @@ async def test_a_server_that_is_refused_is_told_once_and_keeps_no_other_from_bei
     loop = Loop(cluster, group(2))
     assert await loop.turn() == 0
     assert ("shop", "shop-1") in loop.world.servers
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert loop.stalled() == "shop-0: apply_server shop-0 is refused"
     written, told = cluster.count("group_status"), len(loop.events.notes)
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert cluster.count("group_status") == written
     assert len(loop.events.notes) == told
     cluster.refuse = refusing("nothing", 422)
+    loop.now += FIRST_REFUSED_SECONDS
     await loop.turn()
     assert ("shop", "shop-0") in loop.world.servers
     await loop.turn()
     assert loop.stalled() == ""
+
+
+async def test_a_webhook_that_is_slow_to_fail_takes_a_bounded_time_a_turn() -> None:
+    cluster = FakeCluster(group(36))
+    loop = Loop(cluster, group(36))
+
+    def refuse(request: str, name: str) -> None:
+        if request == "apply_server":
+            loop.now += 5
+            if name != "shop-35":
+                raise ClusterError(500, "failed calling webhook: context deadline exceeded")
+
+    cluster.refuse = refuse
+    turns = 0
+    while ("shop", "shop-35") not in loop.world.servers:
+        began = loop.now
+        await loop.turn()
+        assert loop.now - began <= 10
+        turns += 1
+    assert turns < 80, "the others are tried again, and do not keep this one from its turn"
+
+
+async def test_what_is_refused_is_tried_less_and_less_often_and_something_else_at_once() -> None:
+    cluster = FakeCluster(group(1))
+    cluster.refuse = refusing("apply_server", 422)
+    loop = Loop(cluster, group(1))
+    tried = []
+    while loop.now < NOW + 70:
+        before = cluster.count("apply_server")
+        wait = await loop.turn()
+        if cluster.count("apply_server") > before:
+            tried.append(loop.now - NOW)
+        assert wait is not None
+        loop.now += wait
+    assert tried == [0, 1, 3, 7, 15, 31, 61]
+    changed = replace(cluster.latest(group(1)), spec=replace(ROLL.spec, replicas=1))
+    cluster.put(changed)
+    loop.see(cluster.latest(changed))
+    cluster.refuse = refusing("nothing", 0)
+    await loop.turn()
+    assert ("shop", "shop-0") in loop.world.servers
 
 
 async def test_trouble_with_the_api_server_is_no_refusal() -> None:
@@ -95,9 +137,10 @@ async def test_an_apply_that_comes_to_something_else_is_told() -> None:
     cluster.alter = lambda made: replace(made, spec=replace(made.spec, desired_state="Stopped"))
     loop = Loop(cluster, group(1))
     assert await loop.turn() == 0
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert loop.stalled().startswith("shop-0: does not come out as it was applied")
     cluster.alter = lambda made: made
+    loop.now += FIRST_REFUSED_SECONDS
     await loop.turn()
     await loop.turn()
     assert loop.stalled() == ""
@@ -108,7 +151,7 @@ async def test_a_name_that_is_taken_is_looked_at_again() -> None:
     cluster = FakeCluster(group(1), server("shop-0"))
     loop = Loop(cluster, group(1))
     await loop.turn()
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == TAKEN_RETRY_SECONDS
     assert cluster.count("apply_server") == 0
     assert "not this group's" in loop.stalled()
 
@@ -118,7 +161,7 @@ async def test_a_group_made_anew_waits_for_the_servers_of_the_one_before() -> No
     going = server("shop-0", deleted=True)
     loop = Loop(FakeCluster(group(1), going), group(1), going)
     await loop.turn()
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == TAKEN_RETRY_SECONDS
     assert loop.cluster.count("apply_server") == 0
     assert loop.stalled() == ""
     assert loop.progress().endswith("waits for shop-0 (the one before it is being deleted)")
@@ -380,7 +423,7 @@ async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later(
     cluster.alter = lambda made: replace(made, spec=edited.spec) if made.metadata.name == "shop" else made
     loop.world.see_kept(edited)
     await loop.turn()
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert loop.stalled().startswith("Service shop: does not come out as it was applied")
 
 
@@ -395,7 +438,7 @@ async def test_a_server_that_a_webhook_changes_is_told_and_not_applied_for_ever(
     cluster.alter = changed
     loop = Loop(cluster, shop)
     await loop.turn()
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert loop.stalled().startswith("shop-0: does not come out as it was applied")
 
 
@@ -410,7 +453,7 @@ async def test_what_can_not_be_deleted_is_told_and_stops_nothing_else() -> None:
     loop.see(cluster.latest(more))
     await loop.turn()
     assert ("shop", "shop-0") in loop.world.servers
-    assert await loop.turn() == REFUSED_RETRY_SECONDS
+    assert await loop.turn() == FIRST_REFUSED_SECONDS
     assert loop.stalled().startswith("PodDisruptionBudget shop: delete_object")
 
 
@@ -423,7 +466,7 @@ async def test_a_restart_that_can_not_be_taken_off_the_group_is_asked_for_once()
     for _ in range(4):
         await loop.turn()
         stamps.add(loop.world.groups[KEY].status.restart_requested_at)
-        loop.now += REFUSED_RETRY_SECONDS
+        loop.now += REWORDED_SECONDS
     assert len(stamps) == 1
     assert cluster.count("apply_server") == 1  # and it rolls
     assert loop.stalled().startswith("quiesce.dev/restart: ")
@@ -440,15 +483,17 @@ async def test_words_that_change_with_every_try_are_no_reason_to_hurry() -> None
     cluster.refuse = refuse
     loop = Loop(cluster, group(1))
     assert await loop.turn() == 0
-    for _ in range(9):  # each status that is written comes back as an event
-        assert await loop.turn() == REFUSED_RETRY_SECONDS
+    while loop.now < NOW + 0.9 * REWORDED_SECONDS:  # each status that is written comes back as an event
+        assert await loop.turn()
+        loop.now += 0.1
+    assert next(tries) > 3
     assert cluster.count("group_status") == 1
     assert "request 0: no" in loop.stalled()
-    loop.now += REFUSED_RETRY_SECONDS
+    loop.now += REWORDED_SECONDS
     await loop.turn()
     await loop.turn()
     assert cluster.count("group_status") == 2
-    assert "request 10: no" in loop.stalled()
+    assert "request 5: no" in loop.stalled()
 
 
 def test_a_field_at_its_default_is_written_back() -> None:

@@ -1,7 +1,7 @@
 """Reconciling one group: observe, decide, tell, act."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -39,7 +39,12 @@ from quiesce.model.plan import (
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
-REFUSED_RETRY_SECONDS = 10.0
+TAKEN_RETRY_SECONDS = 10.0
+# What a webhook or an API server that is slow to say no leaves of a group's acts is done in the next turn.
+TURN_SECONDS = 5.0
+FIRST_REFUSED_SECONDS = 1.0
+# Other words for one refusal may come with every try; so often they are taken over.
+REWORDED_SECONDS = 10.0
 # So often a status is tried before what is to be done next, when the API server does not say no to it, but fails.
 UNANSWERED_STATUS_TRIES = 3
 # An apply takes nothing away that somebody else has added.
@@ -51,14 +56,32 @@ EDITED = (
 logger = logging.getLogger(__name__)
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """Why an act of a group was refused, since when it is in these words, and when it is tried again."""
+
+    act: Act
+    message: str
+    since: Seconds
+    retry_at: Seconds
+    count: int = 1
+
+
 class Groups:
-    def __init__(self, cluster: Cluster, world: World, clock: Callable[[], Seconds], events: Recorder) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        world: World,
+        clock: Callable[[], Seconds],
+        events: Recorder,
+        timer: Callable[[], Seconds],
+    ) -> None:
+        """`clock` is the time of day; `timer` is monotonic, for intervals."""
         self._cluster = cluster
         self._world = world
         self._clock = clock
         self._events = events
-        self._refused: dict[tuple[str, str], dict[str, str]] = {}  # what was refused of a group's, and why
-        self._refused_at: dict[tuple[str, str], Seconds] = {}  # since when it stands there
+        self._timer = timer
+        self._refused: dict[tuple[str, str], dict[str, Refused]] = {}  # of each group, by what is refused
         self._written: dict[tuple[str, str], Seconds] = {}
         # Statuses that could not be written: how often in a row, and when it is tried again.
         self._unwritten: dict[tuple[str, str], tuple[int, Seconds]] = {}
@@ -68,7 +91,6 @@ class Groups:
         group = self._world.groups.get((namespace, name))
         if group is None:
             self._refused.pop((namespace, name), None)
-            self._refused_at.pop((namespace, name), None)
             self._written.pop((namespace, name), None)
             self._unwritten.pop((namespace, name), None)
             self._labelled_at.pop((namespace, name), None)
@@ -86,33 +108,56 @@ class Groups:
         if not plan.acts or plan.restart_requested_at is not None or observation.refused:
             # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
             observation, plan = await self._tell(observation, plan)
-        refused: dict[str, str] = {}
-        for act in plan.acts:
-            await self._try(observation.group, act, refused)
-        is_news = self._refused.get((namespace, name), {}).keys() != refused.keys()
-        # Other words for the same may come with every try.
-        if is_news or observation.now - self._refused_at.get((namespace, name), 0) >= REFUSED_RETRY_SECONDS:
-            self._refused[namespace, name] = refused
-            self._refused_at[namespace, name] = observation.now
-        if is_news:
-            return 0  # to tell it
+        before = self._refused.get((namespace, name), {})
+        refused, is_done = await self._act(observation.group, plan.acts, before)
+        self._refused[namespace, name] = refused
+        if refused.keys() != before.keys() or not is_done:
+            return 0  # to report it, or to go on
         if refused:
-            return REFUSED_RETRY_SECONDS
+            return max(0.0, min(refusal.retry_at for refusal in refused.values()) - self._timer())
         if observation.taken | observation.going and not plan.acts:
-            return REFUSED_RETRY_SECONDS  # nobody tells when such a name is free again
+            return TAKEN_RETRY_SECONDS  # nobody reports when such a name is free again
         return 0 if plan.acts else plan.wake
 
-    async def _try(self, group: ServerGroup, act: Act, refused: dict[str, str]) -> None:
-        """An object that the API server does not take must not keep the others from being made."""
+    async def _act(
+        self, group: ServerGroup, acts: Sequence[Act], before: Mapping[str, Refused]
+    ) -> tuple[dict[str, Refused], bool]:
+        """What is refused now, and whether nothing is left that could have been tried.
+
+        An object that the API server does not take must not keep the others from being made.
+        """
+        ends_at, refused, is_done = self._timer() + TURN_SECONDS, dict[str, Refused](), True
+
+        def due_at(act: Act) -> Seconds:
+            known = before.get(subject(act))
+            return known.retry_at if known and known.act == act else 0.0
+
+        for act in sorted(acts, key=due_at):  # what was never tried is not kept waiting by what fails again
+            name, now = subject(act), self._timer()
+            known, is_due = before.get(name), now >= due_at(act)
+            if is_due and now < ends_at:
+                known = await self._try(group, act, known)
+            elif is_due:
+                is_done = False
+            if known:
+                refused[name] = known
+        in_order = {name: refused[name] for name in map(subject, acts) if name in refused}
+        return in_order, is_done
+
+    async def _try(self, group: ServerGroup, act: Act, before: Refused | None) -> Refused | None:
         try:
             await self._do(group, act)
         except ClusterError as error:
             if isinstance(act, ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
                 await self._look_at_group(group)  # what is there now is decided about
-                return
+                return None
             if not error.is_refusal:
                 raise
-            refused[subject(act)] = error.message
+            now, count = self._timer(), before.count + 1 if before and before.act == act else 1
+            keeps = before is not None and now - before.since < REWORDED_SECONDS
+            message, since = (before.message, before.since) if before and keeps else (error.message, now)
+            return Refused(act, message, since, now + back_off(count, FIRST_REFUSED_SECONDS), count)
+        return None
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
         own = group.metadata
@@ -128,7 +173,7 @@ class Groups:
             taken=frozenset(other.metadata.name for other in others) - going,
             going=going,
             kept=self._kept(group),
-            refused=tuple(refused.items()),
+            refused=tuple((name, refusal.message) for name, refusal in refused.items()),
             labelled_for=self._labelled_for(group, members),
         )
 

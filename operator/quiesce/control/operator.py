@@ -28,7 +28,7 @@ class Operator:
         self._admins = Admins(cluster)
         self._events = Recorder(cluster, instance, time.monotonic)
         self._servers = Servers(cluster, self._world, self._admins, time.time, self._events)
-        self._groups = Groups(cluster, self._world, time.time, self._events)
+        self._groups = Groups(cluster, self._world, time.time, self._events, time.monotonic)
         self._queue = Queue(self._reconcile, time.monotonic)
         self._listed_at: Seconds | None = None
         self.ready = False

@@ -16,8 +16,8 @@ Reconcile = Callable[[Key], Awaitable[Seconds | None]]
 
 FIRST_RETRY_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-# A reconcile does a handful of bounded requests; one that takes longer than this hangs.
-STUCK_SECONDS = 120.0
+# A reconcile does a handful of bounded requests; one that takes longer than this is ended, and tried again.
+TURN_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Queue:
         self._clock = clock
         self._due: dict[Key, Seconds] = {}
         self._heap: list[tuple[Seconds, Key]] = []
-        self._started: dict[Key, Seconds] = {}
+        self._started: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
         self._beat: Seconds | None = None
@@ -48,12 +48,10 @@ class Queue:
             self._changed.set()
 
     def stale_for(self) -> Seconds:
-        """How long the loop has not done what it should; 0 when all is well."""
+        """How long the loop has not turned; 0 when all is well. What one key waits for is no matter of the loop."""
         if self._beat is None:
             return 0.0  # it has not started: that is a matter of readiness
-        now = self._clock()
-        oldest = min(self._started.values(), default=now)
-        return max(now - self._beat - 10 * BEAT_SECONDS, now - oldest - STUCK_SECONDS, 0.0)
+        return max(self._clock() - self._beat - 10 * BEAT_SECONDS, 0.0)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -61,7 +59,7 @@ class Queue:
                 self._beat = now = self._clock()
                 self._changed.clear()
                 for key in self._take(now):
-                    self._started[key] = now
+                    self._started.add(key)
                     tasks.create_task(self._work(key))
                 following = self._heap[0][0] - self._clock() if self._heap else BEAT_SECONDS
                 try:
@@ -82,16 +80,18 @@ class Queue:
 
     async def _work(self, key: Key) -> None:
         try:
-            wake = await self._reconcile(key)
+            async with asyncio.timeout(TURN_SECONDS):
+                wake = await self._reconcile(key)
             self._failures.pop(key, None)
         except Exception as error:
             count = self._failures[key] = self._failures.get(key, 0) + 1
             wake = back_off(count, FIRST_RETRY_SECONDS)
             # Trouble with the API server is told in one line; anything else is a fault of ours, and traced.
             trace = None if isinstance(error, ClusterError) else error
-            logger.warning("%s %s/%s: %s; again in %g s", *key, error, wake, exc_info=trace)
+            said = str(error) or f"{type(error).__name__} within {TURN_SECONDS:g} s"
+            logger.warning("%s %s/%s: %s; again in %g s", *key, said, wake, exc_info=trace)
         finally:
-            del self._started[key]
+            self._started.remove(key)
         if (asked := self._due.get(key)) is not None:
             heapq.heappush(self._heap, (asked, key))
             self._changed.set()
