@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import install
+from tests import health, install
 from tests.cluster.load import FEW, Load, service_url
 from tests.estate import Estate, Management, Watcher, kubectl, wait
 
@@ -48,11 +48,15 @@ def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> Non
 
 def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Load) -> None:
     pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
-    with Watcher(lambda: len(shop.endpoints())) as serving:
-        shop.group("shop", version=1, max_unavailable=0, max_surge=1)
+    shop.group("shop", version=1, max_unavailable=0, max_surge=1)
+    with Watcher(lambda: len(shop.endpoints())) as serving, Watcher(lambda: shop.get("sg", "shop")) as groups:
         wait("there is one more", lambda: shop.state("shop-3") == "Running", 60)
         wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 240)
         shop.wait_ready("shop")
+        wait("nothing is left to do", lambda: shop.condition("sg", "shop", "Reconciling")["status"] == "False", 10)
+        time.sleep(1)
+    assert health.kstatus(groups.seen) == ["InProgress"] * (len(groups.seen) - 1) + ["Current"]
+    assert {health.argo_cd(group)[0] for group in groups.seen[:-1]} == {"Progressing"}
     finish(load)
     assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
     assert min(serving.seen) == 3
