@@ -10,7 +10,9 @@ from tests.cluster.load import CLIENTS
 from tests.rolls import Roll
 
 Figures = Mapping[str, Any]
-BEGIN, END = "<!-- bench: from here on `make bench` writes -->", "<!-- bench: up to here -->"
+# README has two blocks of figures between such comments: RESULT at its beginning, and all that was measured.
+BEGIN, END = "<!-- `make bench` writes the {} -->", "<!-- end of the {} -->"
+RESULT, FIGURES = "result", "figures"
 TITLES = {
     "plain": "StatefulSet",
     "careful": "careful StatefulSet",
@@ -78,13 +80,23 @@ def tables(figures: Figures) -> str:
     return "\n\n".join((_head(figures), _rolls(figures["rolls"]), _operator(figures)))
 
 
-def replaced(text: str, block: str) -> str:
-    """The text with another block between the two comments."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def result(figures: Figures) -> str:
+    """What README begins with."""
+    rows: list[Sequence[str]] = [("three WildFly servers, rolled under load", "requests", "failed")]
+    for kind in ("plain", "careful", "quiesce"):
+        one = figures["rolls"][kind]
+        rows.append((TITLES[kind], f"{one['requests']:,}", f"**{one['failed_requests']:,}**"))
+    return _markdown(rows)
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """The text with another block between the two comments of that name."""
+    first, last = BEGIN.format(name), END.format(name)
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"README.md lacks the lines between which the figures go; put them back: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+        raise ValueError(f"README.md lacks the lines between which the {name} go; put them back: {first} and {last}")
+    return f"{before}{first}\n\n{block}\n\n{last}{after}"
 
 
 def _head(figures: Figures) -> str:

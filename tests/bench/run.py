@@ -202,5 +202,6 @@ def tell(figures: report.Figures) -> None:
     if figures["requests"] is None:
         print(". README keeps its own: without the local cluster's audit log the operator's requests aren't counted.")
         return
-    README.write_text(report.replaced(README.read_text(), tables))
+    text = report.replaced(README.read_text(), report.RESULT, report.result(figures))
+    README.write_text(report.replaced(text, report.FIGURES, tables))
     print(" and in README.md.")

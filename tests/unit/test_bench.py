@@ -9,7 +9,10 @@ from tests import audit
 from tests.bench import report, usage
 from tests.cluster.control_plane import OPERATOR
 from tests.cluster.load import CLIENTS, Kind, Result
+from tests.cluster.paths import PROJECT
 from tests.rolls import Roll
+
+BEGIN, END = report.BEGIN.format(report.FIGURES), report.END.format(report.FIGURES)
 
 
 def entry(verb: str, resource: str, *, second: int = 10, **changes: Any) -> dict[str, Any]:
@@ -125,16 +128,32 @@ def test_what_was_not_counted_is_not_told() -> None:
 
 
 def test_the_block_between_the_comments_is_replaced_and_nothing_else() -> None:
-    text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    once = report.replaced(text, "new")
-    assert once == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
-    assert report.replaced(once, "new") == once
+    begin, end = report.BEGIN.format(report.RESULT), report.END.format(report.RESULT)
+    text = f"before\n{begin}\nold\n{end}\nafter\n"
+    once = report.replaced(text, report.RESULT, "new")
+    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    assert report.replaced(once, report.RESULT, "new") == once
 
 
-@pytest.mark.parametrize("text", ["", report.BEGIN, report.END, f"{report.END}{report.BEGIN}"])
+def test_readme_has_both_blocks() -> None:
+    text = (PROJECT / "README.md").read_text()
+    for name in (report.RESULT, report.FIGURES):
+        assert report.replaced(text, name, "new") != text
+
+
+def test_the_result_is_what_failed() -> None:
+    lines = report.result(figures()).splitlines()
+    assert lines[2:] == [
+        "| StatefulSet | 1,200 | **12** |",
+        "| careful StatefulSet | 400 | **4** |",
+        "| Quiesce | 400 | **0** |",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, END, f"{END}{BEGIN}"])
 def test_a_readme_without_the_comments_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"README\.md lacks"):
-        report.replaced(text, "new")
+        report.replaced(text, report.FIGURES, "new")
 
 
 def test_the_container_is_found_among_all_that_the_node_runs() -> None:
