@@ -304,6 +304,30 @@ async def test_a_lease_that_another_has_taken_is_lost_at_once(leases: FakeLeases
     assert one.reason == "lost the lease quiesce-system/quiesce: two holds it"
 
 
+async def restored(leases: FakeLeases, backup: LeaseSpec | None) -> str:
+    """What the holder ends with when etcd is restored from a backup with this Lease."""
+    leases.version = 1000
+    one = Replica(leases, "one")
+    await one.leads()
+    await asyncio.sleep(10)
+    leases.version, leases.lease_ = 400, None
+    if backup:
+        leases.put(backup)
+    await asyncio.sleep(DEADLINE_SECONDS)
+    assert not one.acts
+    return one.reason
+
+
+@story
+async def test_after_a_restore_of_etcd_with_its_lease_the_holder_starts_again(leases: FakeLeases) -> None:
+    assert "restore of etcd" in await restored(leases, LeaseSpec(holder_identity="one"))
+
+
+@story
+async def test_after_a_restore_of_etcd_without_a_lease_the_holder_starts_again(leases: FakeLeases) -> None:
+    assert "restore of etcd" in await restored(leases, None)
+
+
 @story
 async def test_a_lease_that_was_deleted_is_written_anew_by_its_holder(leases: FakeLeases) -> None:
     one = Replica(leases, "one")

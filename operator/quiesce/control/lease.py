@@ -51,6 +51,7 @@ class Leadership:
         self._known: Lease | None = None  # as it was last seen or written
         self._seen_at: Seconds | None = None  # when it was first seen so; None as long as there has never been one
         self._deadline: asyncio.TimerHandle | None = None
+        self._version = 0  # of the lease, as it was last read or written
         self._trouble = ""
         self.waits_for = ""
 
@@ -135,6 +136,7 @@ class Leadership:
         self._known = await self._ask(self._leases.write_lease(self._written(self._known)))
         self._trouble = ""
         self._arm(began)
+        self._goes_backwards()
 
     async def _is_still_ours(self) -> bool:
         """Look at what another one has made of it; a write of our own that seemed to fail may be there too."""
@@ -143,10 +145,23 @@ class Leadership:
         except ClusterError as error:
             self._trouble = str(error)
             return True  # nobody knows: the deadline counts
+        if self._goes_backwards():
+            return False
         if self._known is None or self._known.holder == self._identity:
             return True
         self._lose(f"{self._known.holder or 'nobody'} holds it")
         return False
+
+    def _goes_backwards(self) -> bool:
+        """Whether etcd was restored from a backup. Watches that go on from a version to come report nothing until then.
+
+        A process that starts again lists everything.
+        """
+        version = int(self._known.metadata["resourceVersion"]) if self._known else self._version
+        goes_backwards, self._version = version < self._version, version
+        if goes_backwards:
+            self._lose("its version has gone backwards, as after a restore of etcd: all has to be read again")
+        return goes_backwards
 
     def _written(self, known: Lease | None) -> Lease:
         before = known.spec if known else LeaseSpec()
