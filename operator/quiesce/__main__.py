@@ -31,7 +31,7 @@ async def run(options: argparse.Namespace) -> None:
     _cancelled_by_signals()
     cluster = await KubeCluster.connect(options.namespace)
     instance = _instance()
-    operator = Operator(cluster, instance)
+    operator = Operator(cluster, instance, cluster.clock)
     leadership = _leadership(cluster, options, instance)
     health = await serve_health(operator, options.health_port, leadership)
     try:

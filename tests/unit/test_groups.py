@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.groups import FIRST_REFUSED_SECONDS, REWORDED_SECONDS, TAKEN_RETRY_SECONDS, Groups
@@ -30,7 +31,7 @@ class Loop:
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
         self.cluster, self.world, self.events = cluster, World(), FakeRecorder()
-        self.groups = Groups(cluster, self.world, lambda: self.now, self.events, lambda: self.now)
+        self.groups = Groups(cluster, self.world, Clock(lambda: self.now, lambda: self.now), self.events)
         for thing in seen:
             self.see(thing)
 

@@ -70,6 +70,7 @@ class FakeApi:
 class FakeAnswer:
     def __init__(self, status: int) -> None:
         self.status = status
+        self.headers = {"Date": "Tue, 25 Nov 2036 08:00:00 GMT"}
 
     async def read(self) -> bytes:
         return b'{"message": "forbidden"}' if self.status >= 400 else b'{"items": [], "metadata": {"name": "shop"}}'

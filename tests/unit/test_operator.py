@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError, Snapshot
 from quiesce.control.operator import Operator
 from quiesce.model.plan import Note
@@ -16,7 +17,7 @@ from tests.unit.test_world import version
 
 async def test_nothing_is_ready_before_the_first_look() -> None:
     cluster = FakeCluster(group(1), server())
-    operator = Operator(cluster, "test")
+    operator = Operator(cluster, "test", Clock())
     assert not operator.ready
     cluster.refuse = refusing("everything", 0)
     with pytest.raises(ClusterError):
@@ -32,7 +33,7 @@ async def test_a_resync_that_fails_is_tried_again_and_does_not_end_the_operator(
 ) -> None:
     monkeypatch.setattr("quiesce.control.operator.RESYNC_AFTER_SECONDS", 0.01)
     cluster, looked = FakeCluster(), asyncio.Event()
-    operator = Operator(cluster, "test")
+    operator = Operator(cluster, "test", Clock())
 
     def refuse_twice(request: str, _: str) -> None:
         if request == "everything" and cluster.count(request) <= 2:
@@ -70,7 +71,7 @@ class Interrupted(FakeCluster):
 async def test_what_is_deleted_between_two_lists_is_not_brought_back() -> None:
     cluster = Interrupted(group(1), server(of=group(1)), pod())
     one, its_pod = cluster.latest(server()), cluster.latest(pod())
-    operator = Operator(cluster, "test")
+    operator = Operator(cluster, "test", Clock())
 
     def delete_both() -> None:
         operator.see_pod(version(its_pod, 1_000), gone=True)
@@ -83,7 +84,7 @@ async def test_what_is_deleted_between_two_lists_is_not_brought_back() -> None:
 
 
 async def test_a_server_that_leaves_its_group_wakes_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    operator = Operator(FakeCluster(), "test")
+    operator = Operator(FakeCluster(), "test", Clock())
     operator.see_server(version(server(of=group(1)), 1), gone=False)
     woken: list[tuple[str, str, str]] = []
     monkeypatch.setattr(operator._queue, "add", woken.append)
@@ -94,7 +95,7 @@ async def test_a_server_that_leaves_its_group_wakes_both(monkeypatch: pytest.Mon
 
 async def test_what_was_recorded_before_the_end_is_written() -> None:
     cluster = FakeCluster()
-    operator = Operator(cluster, "test")
+    operator = Operator(cluster, "test", Clock())
     task = asyncio.create_task(operator.run())
     await asyncio.sleep(0)
     operator._events.record(server(), Note("Drained", ""), NOW)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from quiesce.admin.port import AdminError
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
@@ -38,7 +39,8 @@ class Loop:
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
         self.cluster, self.world, self.events = cluster, World(), FakeRecorder()
-        self.servers = Servers(cluster, self.world, Admins(cluster), lambda: self.now, self.events)
+        self.clock = Clock(lambda: self.now, lambda: self.now)
+        self.servers = Servers(cluster, self.world, Admins(cluster), self.clock, self.events)
         for thing in seen:
             see = self.world.see_server if isinstance(thing, AppServer) else self.world.see_pod
             see(thing)

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
 from quiesce.model import names
 from quiesce.model.lease import Lease
@@ -79,6 +80,7 @@ class KubeCluster:
     def __init__(self, api: client.ApiClient, namespaces: Sequence[str]) -> None:
         self._api = api
         self._namespaces = list(namespaces)
+        self.clock = Clock()
 
     @classmethod
     async def connect(cls, namespaces: Sequence[str] = ()) -> "KubeCluster":
@@ -334,6 +336,7 @@ class KubeCluster:
             query += [("force", "true")]
         if method in ("POST", "PUT", "PATCH"):
             query += [("fieldManager", names.MANAGER)]
+        sent_at = self.clock.tick()
         try:
             request = await self._api.param_serialize(
                 method,
@@ -348,6 +351,7 @@ class KubeCluster:
             raw = await response.read()
         except (TimeoutError, aiohttp.ClientError, ssl.SSLError) as error:
             raise ClusterError(0, f"the API server did not answer: {error!r}") from error
+        self.clock.hear(response.headers.get("Date"), sent_at)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise ClusterError(response.status, _message(raw))
         return msgspec.json.decode(raw, type=kind)

@@ -1,12 +1,14 @@
 """Reconciling one group: observe, decide, tell, act."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import Recorder
@@ -67,20 +69,11 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Groups:
-    def __init__(
-        self,
-        cluster: Cluster,
-        world: World,
-        clock: Callable[[], Seconds],
-        events: Recorder,
-        timer: Callable[[], Seconds],
-    ) -> None:
-        """`clock` is the time of day; `timer` is monotonic, for intervals."""
+    def __init__(self, cluster: Cluster, world: World, clock: Clock, events: Recorder) -> None:
         self._cluster = cluster
         self._world = world
         self._clock = clock
         self._events = events
-        self._timer = timer
         self._refused: dict[tuple[str, str], dict[str, Refused]] = {}  # of each group, by what is refused
         self._written: dict[tuple[str, str], Seconds] = {}
         # Statuses that could not be written: how often in a row, and when it is tried again.
@@ -114,7 +107,7 @@ class Groups:
         if refused.keys() != before.keys() or not is_done:
             return 0  # to report it, or to go on
         if refused:
-            return max(0.0, min(refusal.retry_at for refusal in refused.values()) - self._timer())
+            return max(0.0, min(refusal.retry_at for refusal in refused.values()) - self._clock.tick())
         if observation.taken | observation.going and not plan.acts:
             return TAKEN_RETRY_SECONDS  # nobody reports when such a name is free again
         return 0 if plan.acts else plan.wake
@@ -126,14 +119,14 @@ class Groups:
 
         An object that the API server does not take must not keep the others from being made.
         """
-        ends_at, refused, is_done = self._timer() + TURN_SECONDS, dict[str, Refused](), True
+        ends_at, refused, is_done = self._clock.tick() + TURN_SECONDS, dict[str, Refused](), True
 
         def due_at(act: Act) -> Seconds:
             known = before.get(subject(act))
             return known.retry_at if known and known.act == act else 0.0
 
         for act in sorted(acts, key=due_at):  # what was never tried is not kept waiting by what fails again
-            name, now = subject(act), self._timer()
+            name, now = subject(act), self._clock.tick()
             known, is_due = before.get(name), now >= due_at(act)
             if is_due and now < ends_at:
                 known = await self._try(group, act, known)
@@ -153,7 +146,7 @@ class Groups:
                 return None
             if not error.is_refusal:
                 raise
-            now, count = self._timer(), before.count + 1 if before and before.act == act else 1
+            now, count = self._clock.tick(), before.count + 1 if before and before.act == act else 1
             keeps = before is not None and now - before.since < REWORDED_SECONDS
             message, since = (before.message, before.since) if before and keeps else (error.message, now)
             return Refused(act, message, since, now + back_off(count, FIRST_REFUSED_SECONDS), count)
@@ -167,7 +160,7 @@ class Groups:
         going = frozenset(other.metadata.name for other in others if other.metadata.deletion_timestamp)
         refused = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
-            now=self._clock(),
+            now=self._clock.now(),
             group=group,
             members=members,
             taken=frozenset(other.metadata.name for other in others) - going,
@@ -178,7 +171,7 @@ class Groups:
         )
 
     def _labelled_for(self, group: ServerGroup, members: tuple[Member, ...]) -> Seconds | None:
-        key, now = group.metadata.key, self._clock()
+        key, now = group.metadata.key, self._clock.tick()
         if not all(member.is_labelled for member in members):
             self._labelled_at.pop(key, None)
             return None
@@ -217,28 +210,28 @@ class Groups:
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
         """Write the status, or look again when it is time to."""
-        key, status = o.group.metadata.key, group_status(o, plan)
-        due = group_due(o.group.status, status, self._written.get(key, 0))
+        key, status, now = o.group.metadata.key, group_status(o, plan), self._clock.tick()
+        due = group_due(o.group.status, status, self._written.get(key, -math.inf))
         if due is None:
             self._unwritten.pop(key, None)
             return o, plan
-        count, write_at = self._unwritten.get(key, (0, 0))
+        count, write_at = self._unwritten.get(key, (0, -math.inf))
         due = max(due, write_at)
-        if due > o.now:
-            return o, _told_later(o, plan, due)
+        if due > now:
+            return o, _told_later(o, plan, due - now)
         try:
             written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
         except ClusterError as error:
             # Whatever the reason, the servers are looked after all the same.
             if not error.is_refusal and count + 1 < UNANSWERED_STATUS_TRIES:
-                self._unwritten[key] = (count + 1, 0)
+                self._unwritten[key] = (count + 1, -math.inf)
                 raise
-            due = o.now + back_off(count + 1, FIRST_RETRY_SECONDS)
-            self._unwritten[key] = (count + 1, due)
+            wait = back_off(count + 1, FIRST_RETRY_SECONDS)
+            self._unwritten[key] = (count + 1, now + wait)
             self._events.record(o.group, status_refused(error.message), o.now)
-            return o, _told_later(o, plan, due)
+            return o, _told_later(o, plan, wait)
         self._unwritten.pop(key, None)
-        self._written[key] = o.now
+        self._written[key] = now
         self._world.see_group(written)
         for note in group_events(o, plan):
             self._events.record(o.group, note, o.now)
@@ -305,10 +298,10 @@ class Groups:
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
 
 
-def _told_later(o: GroupObservation, plan: GroupPlan, due: Seconds) -> GroupPlan:
+def _told_later(o: GroupObservation, plan: GroupPlan, wait: Seconds) -> GroupPlan:
     """What is done while the status waits: not what has to stand in it first."""
     plan = without_restart(o) if plan.restart_requested_at is not None else plan
-    wake = due - o.now if plan.wake is None else min(due - o.now, plan.wake)
+    wake = wait if plan.wake is None else min(wait, plan.wake)
     return msgspec.structs.replace(plan, wake=wake)
 
 

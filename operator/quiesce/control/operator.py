@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import time
 
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
@@ -22,14 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 class Operator:
-    def __init__(self, cluster: Cluster, instance: str) -> None:
+    def __init__(self, cluster: Cluster, instance: str, clock: Clock) -> None:
         self._cluster = cluster
+        self._clock = clock
         self._world = World()
         self._admins = Admins(cluster)
-        self._events = Recorder(cluster, instance, time.monotonic)
-        self._servers = Servers(cluster, self._world, self._admins, time.time, self._events)
-        self._groups = Groups(cluster, self._world, time.time, self._events, time.monotonic)
-        self._queue = Queue(self._reconcile, time.monotonic)
+        self._events = Recorder(cluster, instance, clock.tick)
+        self._servers = Servers(cluster, self._world, self._admins, clock, self._events)
+        self._groups = Groups(cluster, self._world, clock, self._events)
+        self._queue = Queue(self._reconcile, clock.tick)
         self._listed_at: Seconds | None = None
         self.ready = False
 
@@ -54,7 +55,7 @@ class Operator:
 
     def listed(self) -> None:
         """A watch has begun with a list: it won't say what went away before."""
-        self._listed_at = time.monotonic()
+        self._listed_at = self._clock.tick()
 
     def see_server(self, server: AppServer, *, gone: bool) -> None:
         own = server.metadata
@@ -125,7 +126,7 @@ class Operator:
     async def _resync_after_lists(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_AFTER_SECONDS / 2)
-            if self._listed_at is not None and time.monotonic() - self._listed_at >= RESYNC_AFTER_SECONDS:
+            if self._listed_at is not None and self._clock.tick() - self._listed_at >= RESYNC_AFTER_SECONDS:
                 self._listed_at = None
                 try:
                     await self._resync()

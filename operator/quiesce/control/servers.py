@@ -1,12 +1,13 @@
 """Reconciling one server: observe, decide, tell, act once."""
 
 import logging
-from collections.abc import Callable
+import math
 from http import HTTPStatus
 
 import msgspec
 
 from quiesce.admin.port import AdminError
+from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
@@ -41,17 +42,15 @@ replace = msgspec.structs.replace
 
 
 class Servers:
-    def __init__(
-        self, cluster: Cluster, world: World, admins: Admins, clock: Callable[[], Seconds], events: Recorder
-    ) -> None:
-        """`clock` is the time of day: drains are bounded across restarts of the operator."""
+    def __init__(self, cluster: Cluster, world: World, admins: Admins, clock: Clock, events: Recorder) -> None:
         self._cluster = cluster
         self._world = world
         self._admins = admins
         self._clock = clock
         self._events = events
         self._notes: dict[tuple[str, str], Notes] = {}
-        self._templates = Templates(cluster, world, clock)
+        self._offsets: dict[tuple[str, str], Seconds] = {}  # of the time of day in the notes
+        self._templates = Templates(cluster, world, clock.tick)
         self._written: dict[tuple[str, str], Seconds] = {}
         self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were looked at, and when
 
@@ -85,13 +84,16 @@ class Servers:
         if _may_be_otherwise(server, pod):
             await self._look_at_pod(server)
             pod = self._world.pods.get(key)
+        notes, offset = self._notes.get(key, Notes()), self._clock.offset
+        notes = notes.moved(offset - self._offsets.get(key, offset))
+        self._notes[key], self._offsets[key] = notes, offset
         observation = Observation(
-            now=self._clock(),
+            now=self._now(key),
             server=server,
             group=group,
             pod=pod,
             group_is_ahead=group is not None and self._is_ahead(group),
-            notes=self._notes.get(key, Notes()),
+            notes=notes,
         )
         if group and observation.template_has_changed:
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
@@ -108,7 +110,7 @@ class Servers:
         node = await self._node(pod.spec.node_name) if asks_node else None
         return replace(
             observation,
-            now=self._clock(),
+            now=self._now(key),
             routes=routes,
             unconfirmable=unconfirmable,
             admin=admin,
@@ -116,13 +118,17 @@ class Servers:
             node=node,
         ).measured()
 
+    def _now(self, key: tuple[str, str]) -> Seconds:
+        """The time of day that the notes of a server go by: a look and the act that follows have the same."""
+        return self._clock.tick() + self._offsets[key]
+
     def _is_ahead(self, group: ServerGroup) -> bool:
         taken_up = self._world.taken_up.get(group.metadata.key)
         return taken_up != group.metadata.generation and not group.metadata.deletion_timestamp
 
     async def _node(self, name: str) -> NodeSays | None:
         """What is known of a node, no older than a few seconds; None without the right to look."""
-        now = self._clock()
+        now = self._clock.tick()
         self._nodes = {node: known for node, known in self._nodes.items() if now - known[0] < NODE_KNOWN_SECONDS}
         if name not in self._nodes:
             try:
@@ -141,7 +147,10 @@ class Servers:
         known = (route for route in self._world.routes(pod) if (namespace, route) in kept)
         discovery = {route for route in known if kept[namespace, route].publishes_not_ready}
         routes = tuple(route for route in self._world.routes(pod) if route not in discovery)
-        if not routes or not drain or o.now - drain.since.timestamp() < SLOW_WITHDRAWAL_SECONDS:
+        if not routes or not drain:
+            return routes, ()
+        since = o.notes.stamps.get(drain.since, drain.since).timestamp()
+        if o.now - since < SLOW_WITHDRAWAL_SECONDS:
             return routes, ()
         unconfirmable = set(drain.unconfirmable)
         for route in set(routes) - unconfirmable:
@@ -211,7 +220,7 @@ class Servers:
             self._events.record(o.server, status_refused(error.message), o.now)
             return None
         self._notes[key] = replace(self._notes[key], unwritten=0, write_at=0)
-        self._written[key] = o.now
+        self._written[key] = self._clock.tick()
         self._world.see_server(server)
         return server
 
@@ -219,8 +228,9 @@ class Servers:
         """Of what a stalled server still has to do, the number is kept up to date."""
         active = o.admin.active_requests if isinstance(o.admin, Report) else None
         changed = bool(plan.stalled) and active != o.server.status.active_requests
-        due = max(self._written.get(o.server.metadata.key, 0) + STALLED_REFRESH_SECONDS, o.notes.write_at)
-        return changed and o.now >= due
+        written_at = self._written.get(o.server.metadata.key, -math.inf)
+        is_due = self._clock.tick() - written_at >= STALLED_REFRESH_SECONDS and o.now >= o.notes.write_at
+        return changed and is_due
 
     async def _try(self, o: Observation, act: Act) -> None:
         """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""
@@ -242,12 +252,12 @@ class Servers:
             elif not error.is_refusal and not isinstance(act, acts.CheckTemplate):
                 raise
             refusal = self._refused(o, act, f"{kind}Refused", error.message)
-        self._notes[key] = self._notes[key].after(act, refusal, self._clock())
+        self._notes[key] = self._notes[key].after(act, refusal, self._now(key))
         logger.debug("%s/%s: %s %s", *key, kind, refusal.message if refusal else "done")
 
     def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
         before = o.notes.refused(act)
-        now, count = self._clock(), before.count + 1 if before else 1
+        now, count = self._now(o.server.metadata.key), before.count + 1 if before else 1
         retry_at, since = now + back_off(count, FIRST_RETRY_SECONDS), before.since if before else now
         return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count, since=since)
 
@@ -300,6 +310,7 @@ class Servers:
 
     async def _forget(self, namespace: str, name: str) -> None:
         self._notes.pop((namespace, name), None)
+        self._offsets.pop((namespace, name), None)
         self._written.pop((namespace, name), None)
         await self._admins.forget(namespace, name)
 

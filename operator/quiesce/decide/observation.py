@@ -23,7 +23,7 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import STAYS, AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import Seconds, seconds
+from quiesce.model.times import Moment, Seconds, moment, seconds
 
 # A drain goes on to the stop this long before the kubelet would end the hold; of a short one it has half.
 STOP_RESERVE_SECONDS = 5
@@ -43,8 +43,27 @@ REFUSED_SECONDS = 10
 # An autoscaler adds a node, and a node that reboots is back, within about this time.
 NODE_COMES_SECONDS = 120
 
+# The time of day is corrected by less when more is known of the API server's clock, and by more when that is set.
+CLOCK_SET_SECONDS = 2
+
 # Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
 ASIDE = (CheckTemplate, ConsumeAnnotation, LabelPod)
+
+
+# The times in a server's notes.
+OWN_TIMES = (
+    "confirmed_at",
+    "shed_at",
+    "answered_at",
+    "quiet_since",
+    "silent_since",
+    "failing_since",
+    "acted_at",
+    "acted_since",
+    "labelled_at",
+    "checked_at",
+    "write_at",
+)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -56,6 +75,9 @@ class Refusal(msgspec.Struct, frozen=True):
     retry_at: Seconds
     count: int = 1
     since: Seconds = 0  # when it failed for the first time
+
+    def moved(self, by: Seconds) -> Self:
+        return msgspec.structs.replace(self, retry_at=self.retry_at + by, since=self.since + by)
 
 
 class Untold(msgspec.Struct, frozen=True):
@@ -109,6 +131,26 @@ class Notes(msgspec.Struct, frozen=True):
     untold: Untold | None = None
     unwritten: int = 0  # how often in a row the status could not be written
     write_at: Seconds = 0  # when it is tried again
+    # Times of the drain and of the deletion as they are written, and as they would be by the clock as it is set now.
+    stamps: dict[Moment, Moment] = {}
+
+    def moved(self, by: Seconds) -> Self:
+        """The same notes by a time of day that was corrected: what has passed since, or is left, stays as it is."""
+        if not by:
+            return self
+        replace = msgspec.structs.replace
+        untold = self.untold
+        moved = {name: at + by for name in OWN_TIMES if (at := getattr(self, name))}
+        clock_set = abs(by) >= CLOCK_SET_SECONDS
+        stamps = {written: moment(at.timestamp() + by) for written, at in self.stamps.items()}
+        return replace(
+            self,
+            **moved,
+            refusal=self.refusal and self.refusal.moved(by),
+            aside=tuple(refusal.moved(by) for refusal in self.aside),
+            untold=untold and replace(untold, since=untold.since + by, due=untold.due + by),
+            stamps=stamps if clock_set else self.stamps,
+        )
 
     def refused(self, act: Act) -> Refusal | None:
         return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
@@ -348,6 +390,9 @@ class Observation(msgspec.Struct, frozen=True):
             notes = msgspec.structs.replace(notes, untold=None)
         if notes.untold:
             server = msgspec.structs.replace(server, status=notes.untold.status)
+        written = _stamps(server, self.pod)
+        notes = msgspec.structs.replace(notes, stamps={at: notes.stamps.get(at, at) for at in written})
+        server, pod = _restamped(server, self.pod, notes.stamps)
         if notes.container_id != container_id:
             notes = msgspec.structs.replace(
                 notes,
@@ -376,6 +421,7 @@ class Observation(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             self,
             server=server,
+            pod=pod,
             notes=msgspec.structs.replace(
                 notes,
                 aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
@@ -390,3 +436,23 @@ class Observation(msgspec.Struct, frozen=True):
                 failing_since=(notes.failing_since or self.now) if fails else None,
             ),
         )
+
+
+def _stamps(server: AppServer, pod: Pod | None) -> list[Moment]:
+    """The times that a drain goes by, and that somebody's clock has written."""
+    drain = server.status.suspend
+    at = (drain.since if drain else None, drain.suspending_since if drain else None)
+    return [stamp for stamp in (*at, pod.metadata.deletion_timestamp if pod else None) if stamp]
+
+
+def _restamped(server: AppServer, pod: Pod | None, stamps: dict[Moment, Moment]) -> tuple[AppServer, Pod | None]:
+    if all(written == at for written, at in stamps.items()):
+        return server, pod
+    replace, drain = msgspec.structs.replace, server.status.suspend
+    if drain:
+        began = drain.suspending_since and stamps[drain.suspending_since]
+        drain = replace(drain, since=stamps[drain.since], suspending_since=began)
+        server = replace(server, status=replace(server.status, suspend=drain))
+    if pod and (deleted := pod.metadata.deletion_timestamp):
+        pod = replace(pod, metadata=replace(pod.metadata, deletion_timestamp=stamps[deleted]))
+    return server, pod
