@@ -37,7 +37,7 @@ def test_pods_deleted_in_a_hurry_are_made_anew(shop: Estate) -> None:
     shop.kubectl("delete", "pod", "shop-0", "--grace-period=5", "--wait=false")
     shop.kubectl("delete", "pod", "shop-1", "--grace-period=0", "--force", "--wait=false")
     wait("others are there", lambda: not shop.uids().items() & before.items() and len(shop.uids()) == 2, 20)
-    shop.wait_ready("shop", 2, timeout=40)
+    shop.wait_ready("shop", 2)
 
 
 def test_deleted_servers_are_drained_and_a_group_makes_another(shop: Estate) -> None:
