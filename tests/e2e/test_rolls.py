@@ -55,8 +55,9 @@ def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Loa
         shop.wait_ready("shop")
         wait("nothing is left to do", lambda: shop.condition("sg", "shop", "Reconciling")["status"] == "False", 10)
         time.sleep(1)
-    assert health.kstatus(groups.seen) == ["InProgress"] * (len(groups.seen) - 1) + ["Current"]
-    assert {health.argo_cd(group)[0] for group in groups.seen[:-1]} == {"Progressing"}
+    seen = [group for group in groups.seen if group]  # a look may come back without an answer
+    assert health.kstatus(seen) == ["InProgress"] * (len(seen) - 1) + ["Current"]
+    assert {health.argo_cd(group)[0] for group in seen[:-1]} == {"Progressing"}
     finish(load)
     assert all(shop.pod_uid(name) != uid for name, uid in pods.items())
     assert min(serving.seen) == 3

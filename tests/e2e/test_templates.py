@@ -102,7 +102,7 @@ def test_a_restart_drains_it_and_takes_no_longer_for_what_else_is_in_the_pod(est
         estate.annotate("aps/one", restart="true")
         assert request.result(20) == SERVES
     wait("another pod is there", lambda: estate.pod_uid("one") not in (before, None), 15)
-    wait("the server runs", lambda: holds(estate, "quiesce.dev/serving"), 30)
+    wait("the server runs", lambda: holds(estate, "quiesce.dev/serving"), 90)
     register(estate)
     estate.wait_state("one", "Running", 10)
     assert estate.status("one")["lastDrain"]["outcome"] == "Drained"

@@ -73,7 +73,7 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     solo.wait_ready("shop", 1)
     pod = solo.pod_uid("shop-0")
     solo.group("shop", replicas=1, version=2, port="nowhere")
-    wait("a port that there is not is told", lambda: "'nowhere'" in _told(solo, "BadTemplate", "shop-0"), 30)
+    wait("a port that there is not is told", lambda: "'nowhere'" in _told(solo, "BadTemplate", "shop-0", "Stalled"), 30)
     wait("and by the group", lambda: "'nowhere'" in solo.condition("sg", "shop", "Stalled")["message"], 10)
     assert solo.endpoints() == {"shop-0"}
     kubectl("-n", solo.namespace, "delete", "pod", "shop-0")
