@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from quiesce.decide.budget import max_unavailable
-from quiesce.decide.kept import keep, owner_reference, selects_label_in
+from quiesce.decide.kept import keep, selects_label_in
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import owner_reference, template_hash
 from quiesce.decide.requests import accepted_suspend, aim_of
 from quiesce.decide.target import flaw, flaw_of_group, is_serving, servers_wanted, target_hash, target_spec
 from quiesce.model import names

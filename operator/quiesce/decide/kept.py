@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from quiesce.decide.budget import max_unavailable
-from quiesce.decide.podspec import headless_name, template_hash
+from quiesce.decide.podspec import headless_name, owner_reference, template_hash
 from quiesce.model import names
 from quiesce.model.objects import Budget, Kept, Service
 from quiesce.model.plan import Act, ApplyObject, DeleteObject
@@ -103,17 +103,6 @@ def _manifest(
             "ownerReferences": [owner_reference(group)],
         },
         "spec": spec,
-    }
-
-
-def owner_reference(group: ServerGroup) -> Manifest:
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": "ServerGroup",
-        "name": group.metadata.name,
-        "uid": group.metadata.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
     }
 
 

@@ -147,12 +147,13 @@ def _bound_probes(pod_spec: dict[str, Any], grace: int) -> None:
                 probe["terminationGracePeriodSeconds"] = max(1, grace)  # the least that the API server takes
 
 
-def owner_reference(server: AppServer) -> dict[str, Any]:
+def owner_reference(owner: AppServer | ServerGroup) -> dict[str, Any]:
+    """What makes an object its owner's: the garbage collector deletes it after the owner."""
     return {
         "apiVersion": names.API_VERSION,
-        "kind": "AppServer",
-        "name": server.metadata.name,
-        "uid": server.metadata.uid,
+        "kind": type(owner).__name__,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
         "controller": True,
         "blockOwnerDeletion": True,
     }
