@@ -157,6 +157,7 @@ def test_the_status_of_a_server_that_serves() -> None:
         "Stalled": "False",
         "Drifted": "False",
         "BadRequest": "False",
+        "UnsafeProbe": "False",
     }
 
 
@@ -271,6 +272,7 @@ def test_a_group_that_serves_rests() -> None:
         "Suspended": "False",
         "Stalled": "False",
         "BadRequest": "False",
+        "UnsafeProbe": "False",
     }
 
 
