@@ -9,8 +9,8 @@ from quiesce.model.text import shown
 class AdminError(Exception):
     """A server that could not be asked, or did not do what it was asked; the message is for a person."""
 
-    def __init__(self, kind: FailureKind, message: str) -> None:
-        self.failure = AdminFailure(kind, shown(message))
+    def __init__(self, kind: FailureKind, message: str, *, hung_up: bool = False) -> None:
+        self.failure = AdminFailure(kind, shown(message), hung_up)
         super().__init__(self.failure.message)
 
 

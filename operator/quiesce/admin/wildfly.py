@@ -156,9 +156,8 @@ class WildFly:
         except TimeoutError:
             raise AdminError("Unreachable", f"{self._address} did not answer within {limit_seconds:g} s") from None
         except aiohttp.ClientError as error:
-            raise AdminError(
-                "Unreachable", f"{self._address} can't be reached: {self._without_secrets(str(error))}"
-            ) from None
+            message = f"{self._address} can't be reached: {self._without_secrets(str(error))}"
+            raise AdminError("Unreachable", message, hung_up=_hung_up(error)) from None
         return self._read(status, raw)
 
     def _told(self, answer: Answer) -> str:
@@ -196,6 +195,13 @@ class WildFly:
                 raise AdminError("Unreachable", f"{self._address} is starting or stopping (HTTP 503)")
             case _:
                 raise AdminError("Unexpected", f"{self._address} answered HTTP {status}")
+
+
+def _hung_up(error: aiohttp.ClientError) -> bool:
+    """Whether the connection was made, and then closed or reset."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
 
 
 def _read_servers() -> dict[str, Any]:

@@ -95,6 +95,7 @@ class PodSpec(Narrow, frozen=True):
     termination_grace_period_seconds: int = 0
     readiness_gates: tuple[ReadinessGate, ...] = ()
     node_name: str = ""
+    init_containers: tuple[Container, ...] = ()
 
 
 class Waiting(Narrow, frozen=True):

@@ -36,3 +36,4 @@ class AdminFailure(msgspec.Struct, frozen=True):
 
     kind: FailureKind
     message: str
+    hung_up: bool = False  # something accepted the connection, and ended it without an answer

@@ -1,0 +1,94 @@
+"""Probes of a server that is suspended: which succeed, which restart it, and where that is said before."""
+
+import functools
+from typing import Any
+
+import requests
+
+from tests.estate import Estate, wait
+
+# What the server answers at each path, while it runs and while it is suspended.
+MANAGEMENT, APPLICATION = 9990, 8080
+ANSWERS = {
+    (MANAGEMENT, "/health"): (200, 503),
+    (MANAGEMENT, "/health/"): (200, 503),
+    (MANAGEMENT, "/health/ready"): (200, 503),
+    (MANAGEMENT, "/health/live"): (200, 200),
+    (MANAGEMENT, "/health/started"): (200, 200),
+    (APPLICATION, "/slow"): (200, 503),
+    (APPLICATION, "/health/live"): (404, 503),
+}
+QUICK = {"periodSeconds": 1, "failureThreshold": 2}
+SAFE = {
+    "startupProbe": {"httpGet": {"path": "/health/started", "port": "management"}, "failureThreshold": 60} | QUICK,
+    "livenessProbe": {"httpGet": {"path": "/health/live", "port": "management"}, **QUICK},
+}
+UNSAFE = {"livenessProbe": {"httpGet": {"path": "/health", "port": "management"}, "initialDelaySeconds": 30, **QUICK}}
+NEVER_STARTS = {
+    "startupProbe": {
+        "httpGet": {"path": "/slow", "port": "http"},
+        "initialDelaySeconds": 30,  # the server is suspended by then
+        **QUICK,
+    }
+}
+
+
+def test_what_a_suspended_server_answers_and_a_safe_probe_leaves_it_alone(solo: Estate) -> None:
+    solo.server("one", container=SAFE)
+    solo.wait_state("one", "Running", 90)
+    assert answers(solo) == {path: running for path, (running, _) in ANSWERS.items()}
+    solo.annotate("aps/one", suspend="true")
+    solo.wait_state("one", "Suspended", 30)
+    assert answers(solo) == {path: suspended for path, (_, suspended) in ANSWERS.items()}
+    probed = solo.condition("aps", "one", "UnsafeProbe")
+    assert (probed["status"], probed["reason"]) == ("False", "NoUnsafeProbe")
+    assert restarts(solo, "one") == 0
+
+
+def test_a_probe_that_would_restart_a_suspended_server_is_reported_before_it_does(solo: Estate) -> None:
+    solo.group("shop", replicas=1, container=UNSAFE)
+    for kind, name in (("sg", "shop"), ("aps", "shop-0")):
+        probed = wait("it is reported", functools.partial(unsafe, solo, kind, name), 10)
+        assert "livenessProbe (httpGet /health on port management)" in probed
+        solo.wait_event(name, "FailsWhileSuspended", "/health ")
+    solo.wait_ready("shop", 1)
+    solo.annotate("sg/shop", suspend="true")
+    solo.wait_state("shop-0", "Suspended", 30)
+    wait("the kubelet restarts it", lambda: restarts(solo, "shop-0"), 60)
+    solo.annotate("sg/shop", suspend=None)
+    solo.group("shop", replicas=1, container=SAFE)
+    wait("nothing is reported any more", lambda: not unsafe(solo, "sg", "shop"), 10)
+    solo.wait_ready("shop", 1)
+
+
+def test_so_is_a_startup_probe_that_a_server_which_is_suspended_at_once_never_passes(solo: Estate) -> None:
+    solo.server("one", container=NEVER_STARTS, desiredState="Suspended")
+    assert "startupProbe (httpGet /slow on port http) asks the application's port" in wait(
+        "it is reported", lambda: unsafe(solo, "aps", "one"), 10
+    )
+    solo.wait_state("one", "Suspended", 60)
+    wait("the kubelet restarts it", lambda: restarts(solo, "one"), 60)
+
+
+def answers(estate: Estate) -> dict[tuple[int, str], int]:
+    return {(port, path): answer(estate, port, path) for port, path in ANSWERS}
+
+
+def answer(estate: Estate, port: int, path: str) -> int:
+    try:
+        reply: Any = estate.api.get(
+            version="v1", namespace=estate.namespace, url=f"pods/one:{port}/proxy{path}", timeout=10
+        )
+    except requests.HTTPError as error:
+        reply = error.response
+    return int(reply.status_code)
+
+
+def unsafe(estate: Estate, kind: str, name: str) -> str:
+    probed = estate.condition(kind, name, "UnsafeProbe")
+    return str(probed["message"]) if probed.get("status") == "True" else ""
+
+
+def restarts(estate: Estate, pod: str) -> int:
+    found = estate.get("pod", pod) or {}
+    return sum(status["restartCount"] for status in found["status"].get("containerStatuses") or ())
