@@ -158,6 +158,7 @@ def test_the_status_of_a_server_that_serves() -> None:
         "Drifted": "False",
         "BadRequest": "False",
         "UnsafeProbe": "False",
+        "Proxied": "False",
     }
 
 
@@ -273,6 +274,7 @@ def test_a_group_that_serves_rests() -> None:
         "Stalled": "False",
         "BadRequest": "False",
         "UnsafeProbe": "False",
+        "Proxied": "False",
     }
 
 

@@ -11,7 +11,7 @@ import msgspec
 from quiesce.cluster.port import Snapshot
 from quiesce.cluster.store import Key, Look, Store
 from quiesce.model import names
-from quiesce.model.objects import Budget, EndpointSlice, Event, Kept, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Event, Kept, Pod, Service, Target
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, seconds
 
@@ -50,9 +50,18 @@ class World:
 
     def routes(self, pod: Pod) -> tuple[str, ...]:
         """The Services of its namespace whose EndpointSlices have this very pod as ready, or its address for no pod."""
+        return tuple(sorted({endpoints.service for endpoints in self._slices_of(pod)}))
+
+    def targets(self, pod: Pod) -> tuple[Target, ...]:
+        """The ports of the pod that these Services send requests to."""
+        slices = self._slices_of(pod)
+        found = ((one.service, port.name or "", port.port) for one in slices for port in one.ports or ())
+        return tuple(sorted({Target(service, name, port) for service, name, port in found if port}))
+
+    def _slices_of(self, pod: Pod) -> list[EndpointSlice]:
         targets = (pod.metadata.uid, *pod.addresses)
         slices = {key for target in targets for key in self._routes.get(target, ())}
-        return tuple(sorted({self._slices[key].service for key in slices if key[0] == pod.metadata.namespace}))
+        return [self._slices[key] for key in slices if key[0] == pod.metadata.namespace]
 
     def known(self) -> Known:
         return Known(
@@ -93,14 +102,19 @@ class World:
         kept.forget(thing.metadata.key, thing.metadata.uid, int(thing.metadata.resource_version))
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
-        """Take in a slice; the UIDs of pods, and addresses, that came to be ready in it or ceased to."""
+        """Take in a slice; the UIDs of pods, and addresses, that came to be ready in it or ceased to.
+
+        If its ports are others than before, that concerns all of them.
+        """
         key = endpoints.metadata.key
-        before = _ready_targets(self._slices.get(key))
+        known = self._slices.get(key)
+        before = _ready_targets(known)
         if gone:
             self._slices.forget(key, endpoints.metadata.uid, int(endpoints.metadata.resource_version))
         else:
             self._slices.see(endpoints)
-        return before ^ _ready_targets(self._slices.get(key))
+        now = _ready_targets(self._slices.get(key))
+        return before | now if known and known.ports != endpoints.ports else before ^ now
 
     def pods_by_uid(self, uids: set[str]) -> list[Key]:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]

@@ -9,8 +9,8 @@ from quiesce.admin.wildfly import WildFly
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.control.queue import back_off
 from quiesce.decide.mesh import mesh_hint
-from quiesce.model import names
-from quiesce.model.objects import NamedPort, Pod
+from quiesce.decide.podspec import admin_port
+from quiesce.model.objects import Pod
 from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds
@@ -80,7 +80,7 @@ class Admins:
 
     def _with_hint(self, failure: AdminFailure, server: AppServer, pod: Pod) -> AdminFailure:
         """A service mesh that admits only its own callers hangs up, or answers 403."""
-        port = _admin_port(server, pod)
+        port = admin_port(server, pod)
         hint = mesh_hint(pod, port.number) if port and (failure.hung_up or failure.kind == "Forbidden") else ""
         return msgspec.structs.replace(failure, message=f"{failure.message}; {hint}") if hint else failure
 
@@ -118,7 +118,7 @@ class Admins:
             raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
         if not live.status.pod_ip or live.status.pod_ip != pod.status.pod_ip:
             raise AdminError("Unreachable", f"pod {own.name} has no address yet, or another than was seen before")
-        port = _admin_port(server, live)
+        port = admin_port(server, live)
         if port is None:
             raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
         credentials, refused = await self._credentials(server), self._refused.get(own.key)
@@ -153,8 +153,3 @@ class Admins:
             bad = "ends with a newline" if found.username.endswith("\n") else "has a colon or a control character"
             raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: the server can't be asked with it")
         return found
-
-
-def _admin_port(server: AppServer, pod: Pod) -> NamedPort | None:
-    """A pod can be older than the port's name in the spec: it has the name that it was made with."""
-    return pod.port(server.spec.admin.port, pod.metadata.annotations.get(names.ADMIN_PORT, ""))

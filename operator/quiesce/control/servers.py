@@ -113,6 +113,7 @@ class Servers:
             now=self._now(key),
             routes=routes,
             unconfirmable=unconfirmable,
+            targets=self._world.targets(pod),
             admin=admin,
             killed_at=killed_at,
             node=node,

@@ -5,9 +5,9 @@ from typing import Self
 
 import msgspec
 
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import admin_port, template_hash
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerStatus, Node, Pod
+from quiesce.model.objects import Condition, ContainerStatus, Node, Pod, Target
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -186,6 +186,7 @@ class Observation(msgspec.Struct, frozen=True):
     pod: Pod | None = None
     routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
+    targets: tuple[Target, ...] = ()  # the pod's ports that Services send requests to, as long as it is ready
     admin: Report | AdminFailure | None = None
     killed_at: Seconds | None = None  # when the kubelet began to end the server's container to start it again
     group_is_ahead: bool = False  # whether its group has yet to bring the servers' specs up to its own
@@ -206,13 +207,10 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def own_status(self) -> ContainerStatus | None:
-        """Of the container that is to run the server: the one with the admin port.
-
-        A pod may be older than the port's name in the spec: it has the name that it was made with.
-        """
+        """Of the container that is to run the server: the one with the admin port."""
         if self.pod is None:
             return None
-        port = self.pod.port(self.server.spec.admin.port, self.pod.metadata.annotations.get(names.ADMIN_PORT, ""))
+        port = admin_port(self.server, self.pod)
         return next((c for c in self.pod.status.container_statuses if port and c.name == port.container), None)
 
     @property

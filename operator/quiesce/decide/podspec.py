@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from quiesce.model import names
-from quiesce.model.objects import Pod
+from quiesce.model.objects import NamedPort, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 
 # How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
@@ -63,6 +63,11 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
     raise BadTemplateError(
         f"spec.admin.port: no container in spec.template has a port named {port!r}; there are {known}"
     )
+
+
+def admin_port(server: AppServer, pod: Pod) -> NamedPort | None:
+    """A pod may be older than the port's name in the spec: it has the name that it was made with."""
+    return pod.port(server.spec.admin.port, pod.metadata.annotations.get(names.ADMIN_PORT, ""))
 
 
 def _check_fields(template: dict[str, Any]) -> None:

@@ -4,12 +4,12 @@ import msgspec
 
 from quiesce.decide.group import GroupObservation, GroupPlan, is_pending
 from quiesce.decide.observation import Observation, Untold
-from quiesce.decide.probes import failing_probes
 from quiesce.decide.requests import accepted_suspend, aim_of, declared_of, strongest
+from quiesce.decide.warnings import proxied, unsafe_probe
 from quiesce.model import names
 from quiesce.model.objects import Condition
 from quiesce.model.plan import CheckTemplate, Note, ServerPlan
-from quiesce.model.resources import AppServerSpec, AppServerStatus, ServerGroupStatus, ServerSays
+from quiesce.model.resources import AppServerStatus, ServerGroupStatus, ServerSays
 from quiesce.model.server import Report
 from quiesce.model.text import QUOTE_BYTES, REASON_BYTES, shown
 from quiesce.model.times import Moment, Seconds, moment
@@ -43,7 +43,8 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
         ("Stalled", bool(plan.stalled), plan.stalled or "NotStalled", plan.message if plan.stalled else ""),
         ("Drifted", plan.drifted, plan.reason if plan.drifted else "NotDrifted", plan.message if plan.drifted else ""),
         _requests_fact(plan.notes),
-        _probes_fact(_probes(o.server.spec)),
+        _probes_fact(unsafe_probe(o.server)),
+        _proxies_fact(proxied(o)),
     )
     # What is to be made of a new template is not known before the API server has said what it makes of it.
     generation = before.observed_generation if isinstance(plan.act, CheckTemplate) else metadata.generation
@@ -137,8 +138,8 @@ def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
     before = o.server.status
     told = {(c.type, c.status, c.reason) for c in before.conditions}
     notes = [note for note in plan.notes if note.reason == "NothingToDo"]
-    warnings = (*(note for note in plan.notes if note.warning), *_probes(o.server.spec))
-    notes += [note for note in warnings if _is_new(note, before.conditions)]
+    warnings = (*(note for note in plan.notes if note.warning), unsafe_probe(o.server), proxied(o))
+    notes += [note for note in warnings if note and _is_new(note, before.conditions)]
     # What may pass by itself was told when it began.
     is_known = ("Stalled", "True", plan.stalled) in told or (plan.stalls_at and o.told_reason == plan.stalled)
     if plan.stalled and not is_known:
@@ -175,7 +176,8 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
         ("Suspended", all_suspended, suspended if plan.suspended else "NotSuspended", ""),
         ("Stalled", bool(stalled), stalled or "NotStalled", _stalls(plan)),
         _requests_fact(plan.notes),
-        _probes_fact(_probes(o.group.spec.template.spec, "spec.template.")),
+        _probes_fact(unsafe_probe(o.group)),
+        _proxies_fact(proxied(o)),
     )
     return ServerGroupStatus(
         observed_generation=generation,
@@ -217,8 +219,8 @@ def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
 
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
     before = o.group.status.conditions
-    warnings = (*plan.notes, *_probes(o.group.spec.template.spec, "spec.template."))
-    notes = [note for note in warnings if _is_new(note, before)]
+    warnings = (*plan.notes, unsafe_probe(o.group), proxied(o))
+    notes = [note for note in warnings if note and _is_new(note, before)]
     if plan.stalled and not any(c.type == "Stalled" and c.status == "True" for c in before):
         notes.append(Note("ServersNeedHelp", _stalls(plan)))
     phase = _phase(o, plan)
@@ -263,7 +265,6 @@ def _told_phase(o: GroupObservation) -> str:
 
 
 Fact = tuple[str, bool, str, str]  # type, status, reason, message of a condition
-SAFE: Fact = ("UnsafeProbe", False, "NoUnsafeProbe", "")
 
 
 def _reconciling_fact(stalled: str, reason: str, message: str, *, progressing: bool) -> Fact:
@@ -280,14 +281,16 @@ def _requests_fact(notes: tuple[Note, ...]) -> Fact:
     return ("BadRequest", True, complaint.reason, complaint.message)
 
 
-def _probes(spec: AppServerSpec, where: str = "") -> tuple[Note, ...]:
-    """Probes that a suspended server fails, reported before it is ever suspended; the spec's path is `where`."""
-    found = failing_probes(spec)
-    return (Note("FailsWhileSuspended", "; ".join(where + message for message in found)),) if found else ()
+def _probes_fact(warning: Note | None) -> Fact:
+    if warning is None:
+        return ("UnsafeProbe", False, "NoUnsafeProbe", "")
+    return ("UnsafeProbe", True, warning.reason, warning.message)
 
 
-def _probes_fact(notes: tuple[Note, ...]) -> Fact:
-    return next((("UnsafeProbe", True, note.reason, note.message) for note in notes), SAFE)
+def _proxies_fact(warning: Note | None) -> Fact:
+    if warning is None:
+        return ("Proxied", False, "NotProxied", "")
+    return ("Proxied", True, warning.reason, warning.message)
 
 
 def _is_new(note: Note, before: tuple[Condition, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -210,13 +210,27 @@ class Endpoint(Narrow, frozen=True):
         return self.conditions.ready is not False
 
 
+class EndpointPort(Narrow, frozen=True):
+    name: str | None = None
+    port: int | None = None
+
+
 class EndpointSlice(Narrow, frozen=True):
     metadata: Metadata
     endpoints: tuple[Endpoint, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
 
     @property
     def service(self) -> str:
         return self.metadata.labels.get("kubernetes.io/service-name", "")
+
+
+class Target(NamedTuple):
+    """A port of a pod that a Service sends requests to, and the name of the Service's port."""
+
+    service: str
+    name: str
+    port: int
 
 
 class Service(Narrow, frozen=True):
