@@ -18,16 +18,17 @@ ANSWERS = {
     (APPLICATION, "/slow"): (200, 503),
     (APPLICATION, "/health/live"): (404, 503),
 }
-QUICK = {"periodSeconds": 1, "failureThreshold": 2}
+QUICK = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 5}
+STARTED = {"httpGet": {"path": "/health/started", "port": "management"}, **QUICK, "failureThreshold": 120}
 SAFE = {
-    "startupProbe": {"httpGet": {"path": "/health/started", "port": "management"}, "failureThreshold": 60} | QUICK,
+    "startupProbe": STARTED,
     "livenessProbe": {"httpGet": {"path": "/health/live", "port": "management"}, **QUICK},
 }
-UNSAFE = {"livenessProbe": {"httpGet": {"path": "/health", "port": "management"}, "initialDelaySeconds": 30, **QUICK}}
+UNSAFE = {"startupProbe": STARTED, "livenessProbe": {"httpGet": {"path": "/health", "port": "management"}, **QUICK}}
 NEVER_STARTS = {
     "startupProbe": {
         "httpGet": {"path": "/slow", "port": "http"},
-        "initialDelaySeconds": 30,  # the server is suspended by then
+        "initialDelaySeconds": 45,  # the server is suspended by then
         **QUICK,
     }
 }
@@ -66,7 +67,7 @@ def test_so_is_a_startup_probe_that_a_server_which_is_suspended_at_once_never_pa
     assert "startupProbe (httpGet /slow on port http) asks the application's port" in wait(
         "it is reported", lambda: unsafe(solo, "aps", "one"), 10
     )
-    solo.wait_state("one", "Suspended", 60)
+    solo.wait_state("one", "Suspended", 45)
     wait("the kubelet restarts it", lambda: restarts(solo, "one"), 60)
 
 
