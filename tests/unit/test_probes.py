@@ -78,6 +78,7 @@ GOOD = {
     "curl of another host": template(command("curl", "-f", "http://shop:9990/health")),
     "curl of two": template(command("curl", "-f", "localhost:9990/health", "localhost:9990/health/live")),
     "a script": template(command("/opt/server/bin/livenessProbe.sh")),
+    "an empty script": template(command("sh", "-c", "")),
     "a script that can't be read": template(command("sh", "-c", "curl -f 'localhost:9990/health")),
     "another container's own": beside(http("/", "own"), ports=[{"name": "own", "containerPort": 8888}]),
     "another container's, undeclared": beside(http("/", 8888)),

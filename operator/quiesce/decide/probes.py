@@ -39,7 +39,7 @@ def failing_probes(spec: AppServerSpec) -> tuple[str, ...]:
     """What is wrong with each liveness and startup probe that fails while the server is suspended."""
     try:
         return tuple(_failing(spec.template["spec"], spec.admin.port))
-    except (BadTemplateError, TypeError, AttributeError, KeyError, ValueError):
+    except (BadTemplateError, TypeError, AttributeError, LookupError, ValueError):
         return ()  # the operator or the API server rejects such a template
 
 

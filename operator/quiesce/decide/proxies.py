@@ -19,13 +19,13 @@ def proxies(pod: Pod, server: NamedPort, targets: Iterable[Target]) -> tuple[str
 
 def _proxies(pod: Pod, server: NamedPort, targets: Iterable[Target]) -> Iterator[str]:
     containers = (*pod.spec.containers, *pod.spec.init_containers)
-    ports = [(port, container.name) for container in containers for port in container.ports]
+    ports = [(container.name, port) for container in containers for port in container.ports]
     for target in sorted(targets):
-        owners = {name: port for port, name in reversed(ports) if port.container_port == target.port}
-        if not owners or server.container in owners:
+        owners = [(name, port.name) for name, port in ports if port.container_port == target.port]
+        if not owners or server.container in dict(owners):
             continue
-        name, port = next(iter(owners.items()))
-        if not any(MONITORING.search(word) for word in (target.service, target.name, port.name)):
+        name, port_name = owners[0]
+        if not any(MONITORING.search(word) for word in (target.service, target.name, port_name)):
             yield (
                 f"Service {target.service!r} sends requests to port {target.port} of container {name!r}, not to the "
                 "server: if that is an HTTP proxy, its connections with clients outlive the server's withdrawal, and "
