@@ -21,7 +21,7 @@ class Proxy:
         self._since: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
 
     async def forward(self, request: web.Request) -> web.Response:
-        began = self._since.setdefault(request.protocol, time.monotonic())
+        began = self._since.setdefault(request.transport, time.monotonic())
         async with self._session.get(f"{SERVER}{request.path_qs}") as answer:
             response = web.Response(status=answer.status, body=await answer.read())
         if time.monotonic() - began > self.max_age:

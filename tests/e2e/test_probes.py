@@ -15,7 +15,7 @@ ANSWERS = {
     (MANAGEMENT, "/health/ready"): (200, 503),
     (MANAGEMENT, "/health/live"): (200, 200),
     (MANAGEMENT, "/health/started"): (200, 200),
-    (APPLICATION, "/slow"): (200, 503),
+    (APPLICATION, "/slow?ms=0"): (200, 503),
     (APPLICATION, "/health/live"): (404, 503),
 }
 QUICK = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 5}
