@@ -1,4 +1,4 @@
-"""`python -m quiesce` runs the operator; `python -m quiesce cleanup` frees what an operator that is gone has left."""
+"""`python -m quiesce` runs the operator; `python -m quiesce cleanup` removes the finalizers that it has left."""
 
 import argparse
 import asyncio
@@ -27,7 +27,7 @@ logger = logging.getLogger("quiesce")
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Until it is cancelled, which SIGTERM does."""
+    """Run until cancelled, which SIGTERM does."""
     _cancelled_by_signals()
     cluster = await KubeCluster.connect(options.namespace)
     instance = _instance()
@@ -36,7 +36,7 @@ async def run(options: argparse.Namespace) -> None:
     health = await serve_health(operator, options.health_port, leadership)
     try:
         if leadership is None:
-            logger.warning("POD_NAMESPACE is not set: there is no lease, and no other operator may run")
+            logger.warning("POD_NAMESPACE is not set: running without a Lease; no other operator may run")
         await _lead(cluster, operator, instance, leadership)
     finally:
         await health.cleanup()
@@ -53,28 +53,28 @@ async def _lead(cluster: KubeCluster, operator: Operator, instance: str, leaders
             keeping = asyncio.create_task(leadership.keep())
         namespaces = await cluster.leave_out_forbidden()
         await operator.prime()
-        # Before kopf: when it ends, it ends every task that began after it.
+        # Before kopf: when kopf ends, it cancels every task that was started after it.
         loop = asyncio.create_task(operator.run())
         ours = asyncio.all_tasks()
         started = await kopf.spawn_tasks(
             registry=registry(operator),
             settings=settings(),
-            identity=instance,  # type: ignore[arg-type]  # else kopf looks for a user name, which an image need not have
+            identity=instance,  # type: ignore[arg-type]  # else kopf looks up a user name, which an image need not have
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,
         )
-        _cancelled_by_signals()  # as before, and not kopf first: the loop stops first
+        _cancelled_by_signals()  # instead of kopf's own handlers: the loop has to stop before kopf
         watches = asyncio.create_task(kopf.run_tasks(started, ignored=ours))
-        # None of them ends by itself. Whatever does ends the process with an error, and its successor starts from what
-        # is in the cluster.
+        # None of them is supposed to end. If one does, the process exits with an error, and its successor starts from
+        # the state of the cluster.
         tasks = {task for task in (loop, watches, keeping) if task}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         raise RuntimeError("the loop has ended" if loop in done else "the watches have ended")
     finally:
-        # In this order: nothing acts any more when another may have the lease.
+        # In this order: nothing acts any more once another process may have the lease.
         await _ended(loop)
         await _ended(keeping)
         if leadership:
@@ -101,8 +101,8 @@ def _leadership(cluster: KubeCluster, options: argparse.Namespace, instance: str
 
 
 def _end(reason: str) -> NoReturn:
-    """End at once: no task gets to do another step, and what was asked for on a connection is given up with it."""
-    logger.critical("%s; this process ends", reason)
+    """Exit immediately: no task takes another step, and requests in flight are abandoned with their connections."""
+    logger.critical("%s; exiting", reason)
     os._exit(1)
 
 
@@ -126,16 +126,16 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="quiesce", description="Stops, drains and rolls application servers.")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    parser.add_argument("--namespace", action="append", default=[], help="look after this one only; may be repeated")
-    parser.add_argument("--lease", help=f"the Lease's name (default: {LEASE})")
+    parser.add_argument("--namespace", action="append", default=[], help="manage only this namespace; may be repeated")
+    parser.add_argument("--lease", help=f"name of the Lease (default: {LEASE})")
     parser.add_argument("--health-port", type=int, default=PORT, help="for /livez and /readyz (default: %(default)s)")
-    commands = parser.add_subparsers(dest="command", title="commands", description="none: run the operator")
+    commands = parser.add_subparsers(dest="command", title="commands", description="without one: run the operator")
     remove = commands.add_parser(
         "cleanup",
-        help="free the AppServers that an operator has left: without it, they could not be deleted",
+        help="remove the operator's finalizer from AppServers; they can then be deleted without it",
     )
-    remove.add_argument("--operator-namespace", help="of the Lease (default: POD_NAMESPACE, or quiesce-system)")
-    remove.add_argument("--deployment", default="", help="the operator's, to scale to 0 first")
+    remove.add_argument("--operator-namespace", help="the Lease's namespace (default: POD_NAMESPACE or quiesce-system)")
+    remove.add_argument("--deployment", default="", help="Deployment of the operator, which is scaled to 0 first")
     return parser.parse_args()
 
 
@@ -149,7 +149,7 @@ def main() -> None:
             sys.exit(asyncio.run(run_cleanup(options)))
         asyncio.run(run(options))
     except asyncio.CancelledError:
-        logger.info("ends, as it was told to")
+        logger.info("stopped by a signal")
         sys.exit(1 if options.command == "cleanup" else 0)
     except (OperatorRunsError, ClusterError) as error:
         logger.critical("%s", error)

@@ -1,4 +1,4 @@
-"""kopf, as the bus that brings events: each is decoded and handed on. Nothing is decided, kept or awaited here."""
+"""kopf only delivers events: each is decoded and passed on. Nothing is decided, stored or awaited here."""
 
 import logging
 import os
@@ -27,10 +27,10 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.client_timeout = 310
     for plural in ("pods", "services", "poddisruptionbudgets"):
         chosen.watching.label_selectors[plural] = f"{names.MANAGED}=true"
-    # Nothing in a pod says that the kubelet is ending a container of it to start it again.
+    # Nothing in a pod's status shows that the kubelet is restarting one of its containers in place.
     chosen.watching.field_selectors["events"] = "involvedObject.kind=Pod,reason=Killing"
     chosen.networking.error_backoffs = (1, 2, 5)
-    chosen.queueing.batch_window = 0.02  # our own queue coalesces; a drain is paid for each wait here
+    chosen.queueing.batch_window = 0.02  # our own queue coalesces, and each wait here would prolong a drain
     return chosen
 
 
@@ -42,7 +42,7 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
         account = kopf.login_with_service_account(**arguments)
         if account is None:
             return kopf.login_with_kubeconfig(**arguments)
-        # By address, as every other client does it: kopf's own default is a name, and needs the cluster's DNS.
+        # By address, as every other client does: kopf's default is a name, which needs the cluster's DNS.
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
         return replace(account, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 

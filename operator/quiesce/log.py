@@ -11,7 +11,7 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 
 
 class Formatter(logging.Formatter):
-    """Names, annotations and messages of others can't begin a line of their own, nor steer the terminal of a reader.
+    """Names, annotations and messages from outside can't start a new line or send escape codes to a terminal.
 
     The lines of a traceback follow, indented.
     """

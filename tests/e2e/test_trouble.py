@@ -94,7 +94,7 @@ def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_not_let_in(solo: E
     for attempt in ("256Mi of two quotas that are full", "each of which may be the one that is named"):
         solo.group("shop", replicas=1, container=_requests("300Mi") | {"env": [{"name": "ATTEMPT", "value": attempt}]})
         said = wait("it is told", lambda: _told(solo, "CheckTemplateRefused", "shop-0"), 30)
-        assert "quota memory: requests.memory=300Mi is needed, and of 256Mi 0 is used by others" in said
+        assert "quota memory: requests.memory=300Mi is needed, and others use 0 of 256Mi" in said
     time.sleep(3)
     assert solo.pod_uid("shop-0") == pod
     assert solo.endpoints() == {"shop-0"}

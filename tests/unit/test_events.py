@@ -15,7 +15,7 @@ from quiesce.model.times import moment
 from tests.unit.build import NOW, group, server
 from tests.unit.fake import FakeCluster, refusing
 
-STALLED = Note("NodeLost", "its node does not answer")
+STALLED = Note("NodeLost", "its node does not respond")
 
 
 class Written:

@@ -165,7 +165,7 @@ async def test_a_group_made_anew_waits_for_the_servers_of_the_one_before() -> No
     assert await loop.turn() == TAKEN_RETRY_SECONDS
     assert loop.cluster.count("apply_server") == 0
     assert loop.stalled() == ""
-    assert loop.progress().endswith("waits for shop-0 (the one before it is being deleted)")
+    assert loop.progress().endswith("waiting for shop-0 (its predecessor is being deleted)")
 
 
 async def test_a_live_look_counts_a_server_that_lost_its_label() -> None:

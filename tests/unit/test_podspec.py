@@ -118,7 +118,7 @@ def refused(change: str) -> dict[str, Any]:
     [
         pytest.param(
             refused("own preStop"),
-            r"containers\[name=wildfly\].lifecycle.preStop: .*\(exec\) would run .* in a sidecar's preStop",
+            r"containers\[name=wildfly\].lifecycle.preStop: .*\(exec\) would run .* use a sidecar's preStop",
             id="a preStop hook of its own",
         ),
         pytest.param(refused("restartPolicy"), "restartPolicy: 'OnFailure'", id="a pod that is not restarted"),
@@ -127,19 +127,19 @@ def refused(change: str) -> dict[str, Any]:
             r"containers\[name=wildfly\].restartPolicy: 'Never'",
             id="a server that is not restarted",
         ),
-        pytest.param(refused("no such port"), r"'management'; there are \['admin', 'http'\]", id="another admin port"),
+        pytest.param(refused("no such port"), r"'management'; existing: \['admin', 'http'\]", id="another admin port"),
         pytest.param(refused("no ports"), "'management'", id="no ports"),
         pytest.param(refused("no containers"), "'management'", id="no containers"),
         pytest.param(refused("nothing"), "'management'", id="an empty template"),
         pytest.param(refused("an end"), "spec.activeDeadlineSeconds: 600 would end the server", id="a pod that ends"),
         pytest.param(
             refused("beside the spec"),
-            r"spec\.template\.volumeClaimTemplates: only metadata and spec are looked at",
+            r"spec\.template\.volumeClaimTemplates: only metadata and spec are used",
             id="what a pod does not have",
         ),
         pytest.param(
             refused("in the metadata"),
-            r"spec\.template\.metadata\.lables: only labels and annotations are looked at",
+            r"spec\.template\.metadata\.lables: only labels and annotations are used",
             id="a misspelt part of the metadata",
         ),
         pytest.param(refused("creationTimestamp"), "'management'", id="and not what tools write there"),
@@ -304,11 +304,11 @@ def test_a_hook_that_does_more_is_refused(hook: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("hook", "says"),
     [
-        *((run("sleep", "9" * digits), "can't be read as a hook") for digits in (310, 5000)),
-        ({"sleep": {"seconds": "abc"}}, "can't be read as a hook"),
-        ("sleep 5", "can't be read as a hook"),
-        ({"sleep": {"seconds": -5}}, "0 to 86400 s, not for -5"),
-        (run("sleep", "300d"), "0 to 86400 s, not for 25920000"),
+        *((run("sleep", "9" * digits), "is not a valid hook") for digits in (310, 5000)),
+        ({"sleep": {"seconds": "abc"}}, "is not a valid hook"),
+        ("sleep 5", "is not a valid hook"),
+        ({"sleep": {"seconds": -5}}, "0 to 86400 s, not -5"),
+        (run("sleep", "300d"), "0 to 86400 s, not 25920000"),
     ],
 )
 def test_a_wait_that_can_not_be_is_refused_by_its_field(hook: Any, says: str) -> None:
@@ -344,7 +344,7 @@ def test_a_server_of_a_group_with_services_has_a_name_in_them(
 @pytest.mark.parametrize("part", ["labels", "annotations"])
 @pytest.mark.parametrize("key", [names.MANAGED, names.SERVER_GROUP, names.SUSPEND, f"{names.GROUP}/new"])
 def test_keys_of_the_operator_are_refused_in_a_pod_template(part: str, key: str) -> None:
-    says = rf"spec\.template\.metadata\.{part}: '{key}' would be the operator's own on a pod"
+    says = rf"spec\.template\.metadata\.{part}: '{key}' is reserved for the operator"
     with pytest.raises(BadTemplateError, match=says):
         build_pod(server(template=written(part, {"app": "shop", key: "true"})))
 

@@ -145,7 +145,7 @@ async def test_the_process_ends_with_an_error_when_another_has_the_lease(api: Ap
     api.put({"holderIdentity": "two", "leaseDurationSeconds": 12})
     code, said = await operator.ended()
     assert code == 1
-    assert "lost the lease ops/quiesce: two holds it; this process ends" in said
+    assert "lost the lease ops/quiesce: two holds it; exiting" in said
     assert api.holder == "two"
 
 

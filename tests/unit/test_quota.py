@@ -222,7 +222,7 @@ def test_what_is_needed_is_said_in_the_quotas_own_unit() -> None:
     found = shortage(
         [quota(requests_memory="512Mi", used={"requests.memory": "600Mi"})], Swap(pod("500Mi"), pod("450Mi")), (), ""
     )
-    assert found == "quota small: requests.memory=450Mi is needed, and of 512Mi 100Mi is used by others"
+    assert found == "quota small: requests.memory=450Mi is needed, and others use 100Mi of 512Mi"
 
 
 def test_the_api_server_knows_better_what_a_pod_asks_for() -> None:

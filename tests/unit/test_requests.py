@@ -39,7 +39,7 @@ def test_values_of_the_suspend_annotation(text: str, value: SuspendValue | None)
         pytest.param("30", "true", "30", "", id="a good value follows a good one"),
         pytest.param(None, "true", None, "", id="a removed annotation is forgotten"),
         pytest.param("soon", "true", "true", "'true' stays in force", id="a bad value keeps the last good one"),
-        pytest.param("soon", None, None, "counts as absent", id="a bad value with none before is absent"),
+        pytest.param("soon", None, None, "is ignored", id="an invalid value with none before is ignored"),
     ],
 )
 def test_a_bad_value_keeps_the_last_accepted(
@@ -136,7 +136,7 @@ def test_the_aim_names_who_asked_and_why() -> None:
 def test_a_scale_down_is_called_so() -> None:
     stopped = server(desired_state="Stopped")
     assert aim_of(stopped, None).reason == "desiredState is Stopped"
-    assert aim_of(stopped, group()).reason == "the group has more servers than it is to have"
+    assert aim_of(stopped, group()).reason == "the group is being scaled down"
     assert aim_of(stopped, group(desired_state="Stopped")).reason == "desiredState is Stopped"
 
 
@@ -154,4 +154,4 @@ def test_a_bad_value_is_quoted_in_part_and_what_was_no_good_before_is_not_kept()
     assert accepted is None
     assert complaint is not None
     assert complaint.message.startswith(f"{names.SUSPEND}='\\u2028\\u2028")
-    assert complaint.message.endswith("like 90s or 5m; it counts as absent")
+    assert complaint.message.endswith("like 90s or 5m; it is ignored")

@@ -807,7 +807,7 @@ def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_n
 
 
 PORTLESS: dict[str, Any] = {"admin": replace(server().spec.admin, port="nowhere")}
-NOWHERE = "spec.admin.port: no container in spec.template has a port named 'nowhere'; there are ['http', 'management']"
+NOWHERE = "spec.admin.port: no container in spec.template has a port named 'nowhere'; existing: ['http', 'management']"
 
 
 @pytest.mark.parametrize(
@@ -1028,14 +1028,14 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
             not_gone(overdue(), UNREACHABLE, node_says(None)),
             DeletePod(0),
             "",
-            "not exist",
+            "no longer exists",
             id="its node is deleted",
         ),
         pytest.param(
             not_gone(overdue(container=None), None, node_says(None)),
             DeletePod(0),
             "",
-            "does not exist",
+            "no longer exists",
             id="so is that of one that has ended",
         ),
         pytest.param(
@@ -1049,14 +1049,14 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
             not_gone(overdue(), UNREACHABLE, node_says(SILENT)),
             None,
             "NodeLost",
-            "node node-2 does not answer",
+            "node node-2 does not respond",
             id="a node that is silent may run it",
         ),
         pytest.param(
             not_gone(overdue(-50), UNREACHABLE, node_says(SILENT)),
             None,
             "NodeLost",
-            "node node-2 does not answer",
+            "node node-2 does not respond",
             id="and it is told before the time is over",
         ),
         pytest.param(
@@ -1081,14 +1081,14 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
             id="so may one that answers",
         ),
         pytest.param(
-            not_gone(overdue(), UNREACHABLE, None), None, "NodeLost", "no right", id="or one that can't be looked at"
+            not_gone(overdue(), UNREACHABLE, None), None, "NodeLost", "not allowed", id="or one that can't be looked at"
         ),
         pytest.param(
             not_gone(overdue(), report("SUSPENDED"), node_says(None)),
             StopServer(),
             "",
-            "ends",
-            id="a server that answers runs, whatever is said of its node",
+            "stopping",
+            id="a server that responds runs, whatever is said of its node",
         ),
     ],
 )

@@ -347,7 +347,7 @@ def test_a_message_names_five_servers_at_most(count: int, progress: str, stalled
         "Pending", conditions=(Condition("Stalled", "True", message="no such image", observed_generation=1),)
     )
     written = group_told(shop, *(member(n, shop, None, status=helpless) for n in range(count)))
-    assert condition(written, "Progressing").message.endswith(f"waits for {progress}")
+    assert condition(written, "Progressing").message.endswith(f"waiting for {progress}")
     assert condition(written, "Stalled").message.count("no such image") == stalled
     assert condition(written, "Stalled").message.endswith(" and 3 more") == (count > 5)
 
@@ -608,14 +608,14 @@ UNREACHABLE = AdminFailure("Unreachable", "?")
                 (waits("CrashLoopBackOff", "back-off 20s restarting failed container"), None),
             ],
             "CrashLoopBackOff",
-            "container wildfly ends again and again (Error, exit code 1): "
+            "container wildfly exits repeatedly (Error, exit code 1): "
             "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
             id="a crash loop",
         ),
         pytest.param(
             [(waits("RunContainerError", "no such file"), None), (waits("CrashLoopBackOff"), None)],
             "CrashLoopBackOff",
-            "container wildfly ends again and again (Error, exit code 1): "
+            "container wildfly exits repeatedly (Error, exit code 1): "
             "see `kubectl -n shop logs shop-0 -c wildfly --previous`",
             id="a command that there is not",
         ),
@@ -655,7 +655,7 @@ def test_a_group_says_what_the_server_that_it_waits_for_waits_for() -> None:
     shop = group(2)
     waits = status("Starting", conditions=(Condition("Progressing", "True", message="waits for the probe"),))
     written = group_told(shop, member(0, shop), member(1, shop, pod("shop-1", ready=False), status=waits))
-    assert condition(written, "Progressing").message.endswith("; waits for shop-1 (waits for the probe)")
+    assert condition(written, "Progressing").message.endswith("; waiting for shop-1 (waits for the probe)")
 
 
 def test_a_group_names_the_suspended_servers_that_hold_its_roll_up() -> None:

@@ -1,1 +1,1 @@
-"""What to do next: pure functions of an observation, which carries the time. Every decision says why."""
+"""What to do next: pure functions of an observation, which includes the time. Every decision says why."""

@@ -1,4 +1,4 @@
-"""What a server waits for until it serves: its container, the server in it, and the pod around it."""
+"""What a server waits for until it serves: its container, the server in it, and its pod."""
 
 from typing import cast
 
@@ -18,30 +18,30 @@ QUICK_BOOT_SECONDS = 30
 SLOW_BOOT_POLL_SECONDS = 1.0
 SLOW_POLL_SECONDS = 5.0
 REPEAT_SECONDS = 1.0
-# A server that has not answered for so long since its container started needs somebody to look.
+# A server that hasn't responded for so long since its container started needs attention.
 BOOT_STALLED_SECONDS = 120
-# A pod that is not Ready for so long while its server runs lacks something else.
+# A pod that isn't Ready for so long while its server runs lacks something else.
 NOT_READY_STALLED_SECONDS = 120
-# What a container waits for in any ordinary start.
+# What a container waits for in any normal start.
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
-# What the kubelet says in turns, while it tries again and again.
+# The kubelet alternates between these and others while it retries.
 CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
-# What no Secret, volume or container runtime that is late explains.
+# What a late Secret, volume or container runtime doesn't explain.
 CERTAIN = (CRASH_LOOP, IMAGE_PULL, "InvalidImageName", "ErrImageNeverPull")
 SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
-# Of a server that has booted into a mode in which it takes no requests.
+# For a server that has booted into a mode in which it accepts no requests.
 NOT_NORMAL = "NotInNormalMode"
-# How soon other words for trouble that is told already are written.
+# How soon a new message for a problem that is already reported is written.
 TROUBLE_SECONDS = 60.0
-# The end of a drained server takes about two seconds, a readiness probe about one; the next state tells of it.
+# A drained server takes about two seconds to end, a readiness probe about one; the next state reports it.
 BRIEF_SECONDS = 3.0
 
-BOOTING = ServerPlan("Starting", "Booting", "waits for the server to say that it runs")
-NOT_READY = ServerPlan("Starting", "PodNotReady", "waits for the pod's readiness probe", tell_within=BRIEF_SECONDS)
+BOOTING = ServerPlan("Starting", "Booting", "waiting for the server to report that it runs")
+NOT_READY = ServerPlan("Starting", "PodNotReady", "waiting for the pod's readiness probe", tell_within=BRIEF_SECONDS)
 
 
 def boot(o: Observation) -> ServerPlan | None:
-    """What a server that does not run yet waits for; None when it runs."""
+    """What a server that does not run yet waits for; None if it runs."""
     waiting: ServerPlan | None = None
     if o.container is None:
         waiting = _waiting_for_container(o)
@@ -50,9 +50,9 @@ def boot(o: Observation) -> ServerPlan | None:
     else:
         waiting = _waiting_for_answer(o, o.container)
     loops = o.told_stalled == CRASH_LOOP and o.pod is not None and any(s.restart_count for s in _statuses(o.pod))
-    if waiting and waiting.state == "Starting" and loops:  # until it runs: most tries end as the last one did
+    if waiting and waiting.state == "Starting" and loops:  # until it runs: most retries fail like the last one
         waiting = replace(o.as_told(), wake=waiting.wake)
-    # It outlives a restart of the container in place, and a reload into a mode in which the server takes no requests.
+    # The gate stays open when the container restarts in place, or the server reloads into a mode without requests.
     gate_is_stale = o.pod is not None and o.pod.holds(names.GATE) and (not o.has_served or o.waits_for)
     if waiting and gate_is_stale:
         return replace(waiting, act=SetGate(open=False, reason="ServerNotRunning"))
@@ -60,7 +60,7 @@ def boot(o: Observation) -> ServerPlan | None:
 
 
 def not_ready(o: Observation, pod: Pod) -> ServerPlan:
-    """The server runs and its gate is open: the rest is the kubelet's, and whoever else has a gate."""
+    """The server runs and its gate is open: the rest is up to the kubelet, and to whoever sets other gates."""
     waiting = replace(NOT_READY, state="Running" if o.server.status.state == "Running" else "Starting")
     changes = (condition.last_transition_time for kind in (names.GATE, "Ready") if (condition := pod.condition(kind)))
     due = max((at.timestamp() for at in changes if at), default=o.now) + NOT_READY_STALLED_SECONDS
@@ -69,19 +69,19 @@ def not_ready(o: Observation, pod: Pod) -> ServerPlan:
     containers = [status.name for status in pod.status.container_statuses if not status.ready]
     gates = [gate.condition_type for gate in pod.spec.readiness_gates if not pod.holds(gate.condition_type)]
     missing = [f"container {name} is not ready (see its readiness probe and the pod's Events)" for name in containers]
-    missing += [f"readiness gate {gate} is not True (whoever sets it has to)" for gate in gates]
+    missing += [f"readiness gate {gate} is not True (its own controller sets it)" for gate in gates]
     why = "; ".join(missing) or "see the pod's conditions"
     return replace(waiting, stalled="PodNotReady", message=f"the server runs, but its pod is not Ready: {why}")
 
 
 def _waiting_for_server(o: Observation, container: ContainerStatus) -> ServerPlan:
-    """It answers: what else it waits for, it says itself."""
+    """The server responds, and reports itself what else it waits for."""
     up_for = _up_for(o, container)
     booting = replace(BOOTING, wake=_boot_poll(up_for))
     if not o.waits_for:
         return booting
     stalled = NOT_NORMAL if up_for >= BOOT_STALLED_SECONDS else ""  # the first part of a boot may run in another mode
-    return replace(booting, reason=NOT_NORMAL, message=f"waits for {o.waits_for}", stalled=stalled)
+    return replace(booting, reason=NOT_NORMAL, message=f"waiting for {o.waits_for}", stalled=stalled)
 
 
 def _up_for(o: Observation, container: ContainerStatus) -> Seconds:
@@ -93,7 +93,7 @@ def _boot_poll(up_for: Seconds) -> Seconds:
 
 
 def _waiting_for_answer(o: Observation, container: ContainerStatus) -> ServerPlan:
-    failure = o.admin if isinstance(o.admin, AdminFailure) else AdminFailure("Unreachable", "not asked yet")
+    failure = o.admin if isinstance(o.admin, AdminFailure) else AdminFailure("Unreachable", "not queried yet")
     up_for = _up_for(o, container)
     if failure.kind == "Unreachable" and up_for < BOOT_STALLED_SECONDS:
         return replace(BOOTING, wake=_boot_poll(up_for))
@@ -124,19 +124,19 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
             return _waiting_for_init(o, pod, init)
     own, has_run = o.own_status, names.SERVED_CONTAINER in pod.metadata.annotations
     if has_run or (own and (own.restart_count or own.state.terminated)):
-        return BOOTING  # what it comes to, the kubelet tells
+        return BOOTING  # the kubelet reports how the restart ends
     since = [pod.metadata.creation_timestamp, *(at for status in statuses for at in _changes(status))]
     due = max((at.timestamp() for at in since if at), default=o.now) + BOOT_STALLED_SECONDS
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)
     message = (
-        f"the server's container has not started, and no other has for {BOOT_STALLED_SECONDS} s: see the pod's Events"
+        f"the server's container has not started, nor has any other for {BOOT_STALLED_SECONDS} s: see the pod's Events"
     )
     return ServerPlan("Pending", "ContainerNotRunning", message, stalled="ContainerNotRunning")
 
 
 def _unscheduled(scheduled: Condition, created_at: Seconds) -> ServerPlan:
-    """Without a node. A pod with a scheduling gate waits in somebody's queue, for as long as that takes."""
+    """The pod has no node. With a scheduling gate, it waits in a queue, for as long as that takes."""
     waiting = ServerPlan("Pending", scheduled.reason or "Unschedulable", scheduled.message)
     if scheduled.reason == "SchedulingGated":
         return waiting
@@ -149,7 +149,7 @@ def _waiting_for_init(o: Observation, pod: Pod, init: ContainerStatus) -> Server
     if up_for < BOOT_STALLED_SECONDS:
         return replace(BOOTING, wake=BOOT_STALLED_SECONDS - up_for)
     log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {init.name}"
-    message = f"init container {init.name} has kept the server from starting for {BOOT_STALLED_SECONDS} s: see `{log}`"
+    message = f"waiting for init container {init.name}, which has run for {BOOT_STALLED_SECONDS} s: see `{log}`"
     return ServerPlan("Pending", "InitContainerRunning", message, stalled="InitContainerRunning")
 
 
@@ -161,13 +161,13 @@ def _changes(status: ContainerStatus) -> tuple[Moment | None, ...]:
 
 
 def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[str, str]:
-    """Why a container does not start, in words that stay the same from try to try."""
+    """Why a container does not start, in a message that stays the same across retries."""
     reason = SAME_TROUBLE.get(waiting.reason, waiting.reason)
     if reason == CRASH_LOOP:
         end = container.last_state.terminated
         how = f" ({end.reason}, exit code {end.exit_code})" if end else ""
         log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name} --previous"
-        return reason, f"container {container.name} ends again and again{how}: see `{log}`"
+        return reason, f"container {container.name} exits repeatedly{how}: see `{log}`"
     if reason == IMAGE_PULL:
         cause = waiting.message.rsplit("ErrImagePull: ", 1)[-1]
         return reason, f"container {container.name}: image {container.image} can't be pulled: {cause}"

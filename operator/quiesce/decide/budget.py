@@ -1,10 +1,10 @@
-"""How many servers of a group may be out of service at a time, and how many there may be too many."""
+"""How many servers of a group may be out of service at a time, and how many may exist beyond `replicas`."""
 
 from quiesce.model.resources import ServerGroup
 
 
 def max_unavailable(group: ServerGroup) -> int:
-    """As a count; a percentage is rounded down, and is one at least, as in a Deployment."""
+    """As a count; a percentage is rounded down, but to at least 1."""
     value = group.spec.strategy.rolling_update.max_unavailable
     if isinstance(value, int):
         return value
@@ -12,7 +12,7 @@ def max_unavailable(group: ServerGroup) -> int:
 
 
 def max_surge(group: ServerGroup) -> int:
-    """As a count; a percentage is rounded up, as in a Deployment. A roll has no use for more than twice the servers."""
+    """As a count; a percentage is rounded up, as in a Deployment. More than `replicas` would be of no use."""
     value = group.spec.strategy.rolling_update.max_surge
     if isinstance(value, int):
         return min(value, group.spec.replicas)

@@ -1,8 +1,8 @@
 """The order of a drain: withdraw, confirm, shed, margin, soft, hard.
 
-A server that is suspended while clients can still reach it answers them with 503, and connections outlive the
-withdrawal from the endpoints. So it goes on serving, each answer closing its connection, until nothing is active and
-clients whose last answer closed nothing had time to come back; only then is it suspended.
+A server that is suspended while clients can still reach it answers 503, and connections outlive the withdrawal from the
+endpoints. So it keeps serving, and each response closes its connection, until nothing is active and clients whose last
+response left the connection open had time to send another request; only then is it suspended.
 """
 
 import math
@@ -17,25 +17,25 @@ from quiesce.model.resources import STAYS, Drain, LastDrain, Outcome, State
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds, moment, seconds
 
-UNCONFIRMED_SECONDS = 30  # a withdrawal that no EndpointSlice shows by then is stalled
+UNCONFIRMED_SECONDS = 30  # a withdrawal that the EndpointSlices don't show by then is stalled
 QUIET_SECONDS = 0.5
 SOFT_LIMIT_SECONDS = 60
 POLL_SECONDS = 0.1
 MARGIN_POLL_SECONDS = 0.25
-# The start of the timeout's clock is written when it has run for so long: of an idle server's drain, that is the rest.
-# A process that goes on without it starts the clock again, which a short timeout would notice.
+# The start of the timeout is written only after so long: the drain of an idle server is over by then. A new process
+# that doesn't find it starts the timeout again, which only matters for a short timeout.
 BRIEF_SECONDS = 1.5
 SHORT_TIMEOUT_SECONDS = 5
 SLOW_POLL_SECONDS = 1.0
-# As many Services are named in the status; what is beyond them is looked up at each step of a drain.
+# The status names at most so many Services; any others are looked up at each step of a drain.
 NAMED_SERVICES = 50
 
 
 def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
     """The next step of a drain of a running container, or how the drain ended.
 
-    `stops`: the server is stopped afterwards, so the end of the timeout ends the drain. Where the server is to stay
-    suspended, the timeout only makes it say so: the drain ends when the work does (WildFly's own meaning).
+    `stops`: the server is stopped afterwards, so the drain ends when the timeout expires. If the server is to stay
+    suspended, the expiry is only reported: the drain ends when the work does, as in WildFly.
     """
     drain = record(o, aim)
     closing = _closing(o, drain)
@@ -53,7 +53,7 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
 
 
 def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
-    """The account of the drain that ends now; None when none was under way for this container."""
+    """The result of the drain that ends now; None if none was in progress for this container."""
     drain = o.server.status.suspend
     if drain is None or drain.drained or o.container is None or drain.container_id != o.container.container_id:
         return None
@@ -65,14 +65,14 @@ def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
 
 
 def withdrawing(aim: Aim) -> ServerPlan:
-    return ServerPlan("PreSuspend", "Withdrawing", f"leaves its Services: {aim.reason}")
+    return ServerPlan("PreSuspend", "Withdrawing", f"leaving its Services: {aim.reason}")
 
 
 def _closing(o: Observation, drain: Drain) -> SetGate | None:
-    """The gate's closing, where it is still to come.
+    """The step that closes the gate, if it is still open.
 
-    The endpoints of a pod that is being deleted are not ready whatever its gate says. There it is for the label, and
-    for whoever reads the condition: a refusal holds up no drain, for which there is only so much time.
+    The endpoints of a pod that is being deleted are not ready, regardless of its gate. The gate is closed then for the
+    label and for readers of the condition: if that is refused, the drain, whose time is limited, continues without it.
     """
     if o.pod is None or not o.pod.holds(names.GATE):
         return None
@@ -88,14 +88,14 @@ def _closing(o: Observation, drain: Drain) -> SetGate | None:
 
 
 def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
-    """PreSuspend: nothing new is routed to the server, what is connected is told to go, and has time to."""
+    """PreSuspend: no new connections reach the server; connected clients are asked to leave, and get time to."""
     replace = msgspec.structs.replace
     pre_suspend = replace(withdrawing(aim), drain=drain)
     if not o.was_reached or drain.forced:
         return _start_clock(o, drain, aim)
     if o.notes.confirmed_at is None:
         stalled = o.now - (seconds(drain.since) or o.now) >= UNCONFIRMED_SECONDS
-        seen = f"still a ready endpoint of {', '.join(o.routes)}" if o.routes else "the kubelet still says ready"
+        seen = f"still a ready endpoint of {', '.join(o.routes)}" if o.routes else "the kubelet still says it is ready"
         return replace(
             pre_suspend,
             message=seen if stalled else pre_suspend.message,
@@ -106,32 +106,32 @@ def _withdraw(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
         return replace(pre_suspend, act=Shed())
     margin_ends = max(o.notes.confirmed_at, o.notes.shed_at or 0) + o.server.spec.pre_suspend_seconds
     if o.now < margin_ends:
-        # The end of what was under way at the shed starts a margin of its own: it is looked for from now on.
+        # When the requests in flight at the shed end, another margin starts: so poll for their end from now on.
         polls = o.notes.shed_at is not None and o.notes.answered_at is None
         return replace(pre_suspend, wake=min(margin_ends - o.now, MARGIN_POLL_SECONDS if polls else math.inf))
     return _start_clock(o, drain, aim)
 
 
 def _start_clock(o: Observation, drain: Drain, aim: Aim) -> ServerPlan:
-    """The timeout counts from here, and is written down before long: a new process must not start it afresh."""
+    """The timeout starts here, and its start is recorded soon: a new process must not start it again."""
     return _suspending(o, msgspec.structs.replace(drain, suspending_since=moment(o.now)), aim, wake=0)
 
 
 def _suspending(o: Observation, drain: Drain, aim: Aim, *, wake: Seconds) -> ServerPlan:
-    limit = "without a limit" if aim.timeout < 0 else f"for {aim.timeout} s at most"
+    limit = "without a limit" if aim.timeout < 0 else f"for at most {aim.timeout} s"
     deadline = _deadline(o, drain, aim)
     drain = msgspec.structs.replace(drain, deadline=None if math.isinf(deadline) else moment(deadline))
-    message = f"waits for active requests to end, {limit}: {aim.reason}"
+    message = f"waiting for active requests to end, {limit}: {aim.reason}"
     if o.notes.shed_refused:
-        message += f"; kept-alive connections are not told to close: {o.notes.shed_refused}"
-    # One that was suspended stays Suspended in the status as long as nothing says otherwise.
+        message += f"; clients are not asked to close kept-alive connections: {o.notes.shed_refused}"
+    # A server that was suspended stays Suspended in the status until a report says otherwise.
     state: State = "Suspended" if drain.drained and not isinstance(o.admin, Report) else "Suspending"
     brief = 0 if drain.forced or 0 <= aim.timeout <= SHORT_TIMEOUT_SECONDS else BRIEF_SECONDS
     return ServerPlan(state, "Draining", message, drain=drain, wake=wake, tell_within=brief)
 
 
 def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
-    """Suspending: soft until quiet, then hard, then until the server says SUSPENDED or the timeout has run out."""
+    """Suspending: soft until quiet, then hard, until the server reports SUSPENDED or the timeout expires."""
     began = seconds(drain.suspending_since) or o.now
     deadline = _deadline(o, drain, aim)
     waiting = _suspending(o, drain, aim, wake=POLL_SECONDS)
@@ -141,7 +141,7 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
             return "TimedOut"
         if o.missed:
             return replace(o.as_told() if drain.drained else waiting, wake=SLOW_POLL_SECONDS)
-        failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been asked yet")
+        failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been queried yet")
         fails = replace(waiting, stalled=f"Admin{failure.kind}", stalls_at=o.admin_stalls_at, message=failure.message)
         return replace(fails, wake=SLOW_POLL_SECONDS)
     if o.admin.suspend_state == "RUNNING":
@@ -149,7 +149,7 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
             return "TimedOut"
         soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         in_time = o.now < deadline and not drain.forced and o.was_reached
-        if in_time and _can_shed(o):  # the admin endpoint did not answer when it was time for it
+        if in_time and _can_shed(o):  # the admin endpoint did not respond when it was time to
             return replace(waiting, act=Shed())
         if (_is_warned(o) and (_is_quiet(o, began) or o.now >= soft_ends)) or not in_time:
             return replace(waiting, act=SuspendServer())
@@ -162,25 +162,25 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         waiting,
         reason="DrainTimedOut",
         stalled="DrainTimedOut",
-        message=f"active requests did not end within {aim.timeout} s; the server refuses new ones and waits on",
+        message=f"active requests did not end within {aim.timeout} s; the server refuses new ones and keeps waiting",
         wake=SLOW_POLL_SECONDS,
     )
 
 
 def _is_warned(o: Observation) -> bool:
-    """Whether clients had the margin to come back on connections that their last answer left open.
+    """Whether the margin has passed for clients to send a request on connections that their last response left open.
 
-    Those are the connections of requests that were under way at the shed. A server that was shed late, because its
-    admin endpoint was away, gives the margin after that.
+    Those are the connections of requests that were in flight at the shed. If the shed was late, because the admin
+    endpoint did not respond, the margin starts after it.
     """
     last = max(o.notes.shed_at or 0, o.notes.answered_at or 0)
     return o.now >= last + o.server.spec.pre_suspend_seconds
 
 
 def _is_quiet(o: Observation, began: Seconds) -> bool:
-    """Whether nothing has been active since the looks are frequent enough to see it.
+    """Whether nothing has been active since polling became frequent enough to tell.
 
-    Where answers don't close connections, a pause between two requests is no end: it has to be as long as the margin.
+    If responses don't close connections, a client may just pause between requests: quiet has to last for the margin.
     """
     needed = QUIET_SECONDS if o.notes.shed_at is not None else max(QUIET_SECONDS, o.server.spec.pre_suspend_seconds)
     return o.notes.quiet_since is not None and o.now - max(o.notes.quiet_since, began) >= needed
@@ -192,14 +192,14 @@ def _can_shed(o: Observation) -> bool:
 
 
 def record(o: Observation, aim: Aim) -> Drain:
-    """The drain under way, brought up to what is asked for now; a new one for a new container."""
+    """The drain in progress, updated to the current request; a new one for a new container."""
     container_id = o.container.container_id if o.container else ""
     drain = o.server.status.suspend
     if drain is None or drain.container_id != container_id:
         drain = Drain(scope=aim.scope, since=moment(o.now), container_id=container_id)
     return msgspec.structs.replace(
         drain,
-        # A suspend that was cut short says nothing of a stop: what is active then goes on until its own timeout.
+        # Forcing a suspend doesn't force a later stop: requests that are active then have until its own timeout.
         forced=drain.forced and (drain.scope not in STAYS or aim.scope in STAYS),
         scope=aim.scope,
         requested_by=aim.requested_by,

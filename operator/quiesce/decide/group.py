@@ -1,4 +1,4 @@
-"""The next steps for a group: which servers there are, and which of them may be replaced now."""
+"""The next steps for a group: which servers exist, and which of them may be replaced now."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,23 +26,23 @@ class GroupObservation(msgspec.Struct, frozen=True):
     now: Seconds
     group: ServerGroup
     members: tuple[Member, ...] = ()  # in the order of their ordinals
-    taken: frozenset[str] = frozenset()  # names that the group wants, of servers that are not its own
-    going: frozenset[str] = frozenset()  # and of such ones that are being deleted, and waited for
-    kept: tuple[Kept, ...] = ()  # what it keeps beside its servers, as far as it is there
-    refused: tuple[tuple[str, str], ...] = ()  # what the API server did not take as it was to be, and why
-    labelled_for: Seconds | None = None  # since every pod with an open gate is known to have the label of it
+    taken: frozenset[str] = frozenset()  # names that the group needs, of servers that are not its own
+    going: frozenset[str] = frozenset()  # and of such ones that are being deleted, which it waits for
+    kept: tuple[Kept, ...] = ()  # what it maintains besides its servers, as far as it exists
+    refused: tuple[tuple[str, str], ...] = ()  # what the API server refused or changed, and why
+    labelled_for: Seconds | None = None  # for how long every pod with an open gate is known to have its label
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
-    """What to do, and what the group's status says meanwhile."""
+    """What to do, and what the group's status says in the meantime."""
 
     acts: tuple[Act, ...] = ()
     ready: int = 0
     updated: int = 0
     suspended: int = 0
-    leaving: frozenset[str] = frozenset()  # servers that a scale-down takes
-    waits_for: tuple[str, ...] = ()  # servers that a roll, a start or a scale-down waits for
-    held_by: tuple[str, ...] = ()  # servers whose suspensions leave a roll no room
+    leaving: frozenset[str] = frozenset()  # servers that a scale-down removes
+    waits_for: tuple[str, ...] = ()  # servers that a rollout, a start or a scale-down waits for
+    held_by: tuple[str, ...] = ()  # servers whose suspension leaves a rollout no room
     stalled: tuple[tuple[str, str], ...] = ()  # servers that need help, and what they say
     restart_requested_at: Seconds | None = None
     wake: Seconds | None = None
@@ -50,7 +50,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
 
 
 def decide_group(o: GroupObservation) -> GroupPlan:
-    """What to do now. Servers that serve are taken out only as far as `maxUnavailable` leaves room."""
+    """What to do now. Servers that serve are taken out only as far as `maxUnavailable` allows."""
     group, count = o.group, servers_wanted(o.group, o.members)
     leaving, free = surplus(group, o.members, count), vacancies(group, o.members, count)
     wanted = [m for m in o.members if m.name not in leaving]
@@ -87,20 +87,20 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     if names.RESTART not in group.metadata.annotations:
         return replace(plan, acts=acts)
     consume = ConsumeAnnotation(names.RESTART)
-    if names.RESTART in dict(o.refused):  # it is written down already, and only can't be taken away
+    if names.RESTART in dict(o.refused):  # it is already recorded; only the annotation can't be removed
         return replace(plan, acts=(*acts, consume))
-    # The status that accepts it tells of the roll that it begins.
+    # The status that records it also reports the rollout that it starts.
     after = decide_group(replace(o, group=_restarted(group, o.now)))
     return replace(after, acts=(consume,), restart_requested_at=o.now)
 
 
 def without_restart(o: GroupObservation) -> GroupPlan:
-    """What to do while a restart can't be written down: all else, and the request stays where it is."""
+    """What to do while a restart can't be recorded: everything else; the request stays."""
     return decide_group(replace(o, group=_unasked(o.group)))
 
 
 def _wakes(o: GroupObservation, wanted: list[Member]) -> Iterator[Seconds]:
-    """When something is due that no watch tells of: each time that is left."""
+    """How long until each change that is due and that no watch reports."""
     for member in wanted:
         left = UNREADY_SECONDS - member.unready_for(o.now)
         if 0 < left < UNREADY_SECONDS:
@@ -132,25 +132,25 @@ def _create(o: GroupObservation, free: list[str], there: int) -> list[Act]:
 
 
 def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge: set[str]) -> list[Act]:
-    """Servers that are to be otherwise, the last first.
+    """Updates of servers that differ from their desired spec, from the highest ordinal down.
 
-    A template that can't become a pod goes to no server that has another: there would be none after its pod.
-    What takes no server out of service is done at once: changes of servers that are out of it, and of all but the pod
-    template. Other servers get a new template only as far as the budget has room.
+    A template that can't be used for a pod isn't applied to a server that has a valid one: its pod could not be
+    recreated. Changes that take no server out of service are made immediately: changes of servers that are out of
+    service, and of everything but the pod template. Other servers get a new template only if the budget has room.
     """
     target, updated = target_spec(o.group), target_hash(o.group)
     room, is_bad = _room(o.group, serving), bool(flaw_of_group(o.group))
-    # Those that are suspended are what one can go back to while a server has not come to run with the template.
+    # Until a server has run with the template, the suspended servers are what one can return to.
     unproven = any(m.server.spec.template == target.template and not _has_run(m, updated) for m in wanted)
     proven = any(_has_run(m, updated) for m in wanted)
     acts: list[Act] = []
     for member in reversed(wanted):
         own, spec, is_surge = member.server.spec, target, member.name in surge
-        # One whose pod is not what its own spec asks for has had its share of the budget.
+        # A server whose pod doesn't match its own spec has already been counted against the budget.
         is_out = member.is_out(o.now) or (_is_suspended(member, o.group) and not unproven)
         costs = member.pod_is_current and not member.is_to_restart and not is_out and not member.pod_has(updated)
         if (costs and room <= 0) or (is_bad and not flaw(member.server, o.group)):
-            # The port's name goes with the template that names it.
+            # The port's name belongs to the template that defines it.
             spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
         elif costs:
             room -= 1
@@ -166,7 +166,7 @@ def _room(group: ServerGroup, serving: set[str]) -> int:
 
 
 def _is_suspended(member: Member, group: ServerGroup) -> bool:
-    """Whether a server is taken out of service to stay; not when it is about to come back."""
+    """Whether a server is suspended, or being suspended, and not about to return to service."""
     return member.server.status.suspend is not None and not aim_of(member.server, group).serve
 
 
@@ -181,7 +181,7 @@ def _has_run(member: Member, template: str) -> bool:
 
 
 def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
-    """The servers are stopped first, which can be undone, and deleted once they are."""
+    """Servers are first stopped, which can be undone, and then deleted."""
     acts: list[Act] = []
     for member in o.members:
         server = member.server
@@ -190,7 +190,7 @@ def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
         if server.spec.desired_state != "Stopped":
             spec = replace(server.spec, desired_state="Stopped")
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=member.is_surge)))
-        elif member.pod is None:  # whatever its status says, which may not be what it should be
+        elif member.pod is None:  # not by its status, which may be out of date
             acts.append(DeleteServer(member.name, server.metadata.uid))
     return acts
 
@@ -200,14 +200,14 @@ def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: 
     return (
         member.server.spec != spec
         or member.is_surge != surge
-        or metadata.owner is None  # of a group of this name that was deleted without its servers
+        or metadata.owner is None  # orphaned by an earlier group of this name
         or not applied["labels"].items() <= metadata.labels.items()
         or not applied["annotations"].items() <= metadata.annotations.items()
     )
 
 
 def _metadata(group: ServerGroup) -> dict[str, dict[str, str]]:
-    """Labels and annotations of the group's servers; the hash tells when one is no longer among them."""
+    """Labels and annotations of the group's servers; the hash shows when one has been removed."""
     template = group.spec.template.metadata
     return {
         "labels": {**template.labels, names.SERVER_GROUP: group.metadata.name},
@@ -234,7 +234,7 @@ def _manifest(group: ServerGroup, name: str, spec: AppServerSpec, *, surge: bool
 
 
 def _complete(spec: AppServerSpec) -> dict[str, Any]:
-    """With the fields that are at their defaults: an apply leaves what it does not name as somebody else has set it."""
+    """With all defaults: an apply doesn't overwrite what others set in fields that it omits."""
     written = msgspec.to_builtins(spec)
     return {
         "desiredState": spec.desired_state,
@@ -247,9 +247,9 @@ def _complete(spec: AppServerSpec) -> dict[str, Any]:
 
 
 def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str) -> bool:
-    """Whether a server that the group wants is what it wants of it now."""
+    """Whether a server of the group is as the group wants it now."""
     if member.server.metadata.deletion_timestamp:
-        return False  # another will be made
+        return False  # it will be recreated
     if member.name in serving:
         return member.pod_has(updated)
     aim = aim_of(member.server, group)
@@ -259,7 +259,7 @@ def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str
 
 
 def _stalled(member: Member) -> str:
-    """What a server needs help with; not what it said of a spec that has been changed since."""
+    """Why a server is stalled; empty if that was about a spec that has been changed since."""
     server = member.server
     told = (c for c in server.status.conditions if c.type == "Stalled" and c.status == "True")
     return next((c.message for c in told if c.observed_generation >= server.metadata.generation), "")
@@ -271,12 +271,12 @@ def _complaints(group: ServerGroup) -> tuple[Note, ...]:
 
 
 def is_pending(o: GroupObservation, plan: GroupPlan) -> bool:
-    """Whether something is left to do but what the API server did not take."""
+    """Whether anything is left to do besides what the API server refused."""
     return any(subject(act) not in dict(o.refused) for act in plan.acts)
 
 
 def subject(act: Act) -> str:
-    """What an act is about, as it is told when it is refused."""
+    """What an act is about, for the message if it is refused."""
     match act:
         case ApplyServer(manifest):
             return str(manifest["metadata"]["name"])

@@ -1,4 +1,4 @@
-"""What a group keeps beside its servers: a PodDisruptionBudget and, on request, a Service and a headless one."""
+"""What a group maintains besides its servers: a PodDisruptionBudget and, on request, a Service and a headless one."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,15 +13,15 @@ from quiesce.model.times import Seconds
 
 Manifest = dict[str, Any]
 
-# Pods that an earlier version let serve get their label from this one. A Service that has them already selects it no
-# sooner than so long afterwards: the controller that writes the endpoints must have seen the pods' labels by then.
+# Pods of an earlier version get their label from this one. A Service that already has such pods doesn't select it until
+# so long afterwards: by then, the EndpointSlice controller must have seen the pods' labels.
 LABELLED_SECONDS = 5.0
 
 
 def keep(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None) -> list[Act]:
-    """The steps from what is found, of this group and of nobody, to what is wanted.
+    """The steps from the existing objects, of this group or without an owner, to the desired ones.
 
-    `labelled_for`: for how long every pod with an open gate has been known to have its label; None if one has not.
+    `labelled_for`: for how long every pod with an open gate is known to have its label; None if one doesn't.
     """
     known = {(kind_of(thing), thing.metadata.name): thing for thing in found}
     by_label = selects_label_in(group, known.values(), labelled_for) == 0
@@ -33,7 +33,7 @@ def keep(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None
 
 
 def selects_label_in(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None) -> Seconds | None:
-    """When the Service for requests is to select the label of the gate; None where a pod still lacks it."""
+    """How long until the Service may select the gate's label; None if a pod still lacks it."""
     service = next((s for s in found if isinstance(s, Service) and s.metadata.name == group.metadata.name), None)
     if service and names.GATE in (service.spec.get("selector") or {}):
         return 0
@@ -61,9 +61,9 @@ def _wanted(group: ServerGroup, *, by_label: bool) -> list[Manifest]:
 
 
 def _budget(group: ServerGroup) -> Manifest:
-    """Kubernetes can't reckon with percentages or `maxUnavailable` for pods whose owner has no scale subresource.
+    """Kubernetes supports percentages and `maxUnavailable` only for pods whose owner has a scale subresource.
 
-    A pod that is not ready serves nobody: evicting it costs nothing, and the hold drains what it has left.
+    A pod that isn't ready serves no one: evicting it costs nothing, and the hold drains what is left.
     """
     return {
         "minAvailable": max(0, group.spec.replicas - max_unavailable(group)),
@@ -73,13 +73,13 @@ def _budget(group: ServerGroup) -> Manifest:
 
 
 def _service(group: ServerGroup, service: GroupService, *, by_label: bool) -> Manifest:
-    """By the gate's label, it is right for balancers as well that have the pods as targets whatever their readiness."""
+    """With the gate's label, it also suits load balancers whose targets are pods regardless of readiness."""
     selector = _selector(group) | ({names.GATE: "true"} if by_label else {})
     return {"type": service.type, "selector": selector, "ports": list(service.ports)}
 
 
 def _headless(group: ServerGroup, service: GroupService) -> Manifest:
-    """For servers to find each other, before they serve as well: requests have no business here."""
+    """For servers to find each other, also before they serve; not for requests."""
     ports = [{key: value for key, value in port.items() if key != "nodePort"} for port in service.ports]
     return {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(group), "ports": ports}
 
@@ -107,20 +107,20 @@ def _manifest(
 
 
 def is_so(found: Kept, manifest: Manifest) -> bool:
-    """The hash tells of a wish that changed, the comparison of an object that somebody else has changed."""
+    """The hash shows that the desired object has changed, the comparison that someone else has changed it."""
     metadata = manifest["metadata"]
     (group,) = metadata["ownerReferences"]
     return (
         found.metadata.is_owned_by(group["uid"])
         and metadata["labels"].items() <= found.metadata.labels.items()
         and metadata["annotations"].items() <= found.metadata.annotations.items()
-        and found.spec.get("selector") == manifest["spec"]["selector"]  # one label more selects other pods
+        and found.spec.get("selector") == manifest["spec"]["selector"]  # an additional label selects other pods
         and _covers(found.spec, manifest["spec"])
     )
 
 
 def _covers(found: Any, wanted: Any) -> bool:
-    """Whether all that is wanted is there; what the API server has filled in besides does not matter."""
+    """Whether all desired fields are there; defaults that the API server has added don't matter."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(_covers(found.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):

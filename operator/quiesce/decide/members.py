@@ -13,7 +13,7 @@ from quiesce.model.objects import Pod
 from quiesce.model.resources import STAYS, AppServer, ServerGroup
 from quiesce.model.times import Seconds, seconds
 
-# A server whose pod is not ready for so long is out of service; for less it may be a probe that was slow.
+# A server whose pod isn't ready for so long is out of service; for less, a probe may just have been slow.
 UNREADY_SECONDS = 30
 
 
@@ -31,12 +31,12 @@ class Member(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def is_surge(self) -> bool:
-        """Whether it was made for the time of a roll, beyond the group's `replicas`."""
+        """Whether it was created for the duration of a rollout, beyond the group's `replicas`."""
         return names.SURGE in self.server.metadata.annotations
 
     @cached_property
     def pod_is_current(self) -> bool:
-        """Whether the pod is the one that the server's own spec asks for."""
+        """Whether the pod was created from the server's current template."""
         return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
 
     def pod_has(self, wanted: str) -> bool:
@@ -48,7 +48,7 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return asked or (self.pod is not None and self.server.status.restart_pod_uid == self.pod.metadata.uid)
 
     def is_out(self, now: Seconds) -> bool:
-        """Whether the server is out of service for more than a moment: taking it down takes nothing away."""
+        """Whether the server is out of service for more than a moment: replacing it loses nothing."""
         if self.pod is None or self.pod.metadata.deletion_timestamp:
             return True
         served = self.pod.metadata.annotations.get(names.SERVED_CONTAINER)
@@ -57,7 +57,7 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return self.unready_for(now) >= UNREADY_SECONDS
 
     def unready_for(self, now: Seconds) -> Seconds:
-        """For how long it was let serve and has not; a suspension that keeps it from it is no time of its own."""
+        """For how long the server has not been ready although it may serve; a suspension doesn't count."""
         ready = self.pod.condition("Ready") if self.pod else None
         since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
         if self.pod is None or since is None:
@@ -69,7 +69,7 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return now - max(since, seconds(gate.last_transition_time if gate else None) or since)
 
     def is_leaving(self, group: ServerGroup) -> bool:
-        """Whether a scale-down or a deletion has begun to take the server."""
+        """Whether a scale-down or a deletion has begun to remove the server."""
         stops = self.server.spec.desired_state == "Stopped" != group.spec.template.spec.desired_state
         return stops or self.server.metadata.deletion_timestamp is not None
 
@@ -86,20 +86,20 @@ class Member(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def has_strange_pod(self) -> bool:
-        """Whether its pod has no owner, and no gate: one of a workload that was deleted without its pods."""
+        """Whether its pod has no owner and no gate: a workload was deleted without its pods."""
         return self.pod is not None and self.pod.metadata.owner is None and not has_gate(self.pod)
 
 
 def ordinal_of(name: str, group: str) -> int | None:
-    """The number in `<group>-<ordinal>`; None for a name that a group does not give."""
+    """The number in `<group>-<ordinal>`; None for any other name."""
     match = re.fullmatch(re.escape(group) + r"-(0|[1-9][0-9]{0,8})", name)
     return int(match.group(1)) if match else None
 
 
 def surplus(group: ServerGroup, members: Iterable[Member], wanted: int) -> set[str]:
-    """The servers that go when the group keeps only so many: those first that it has begun to take already.
+    """The servers to remove so that only `wanted` remain: first, those whose removal has already begun.
 
-    A surge goes before all others, but not while it stands in for one that is out.
+    A surge server is next, unless it stands in for a server that is out of service.
     """
     members = list(members)
     stands_in = any(
@@ -110,12 +110,12 @@ def surplus(group: ServerGroup, members: Iterable[Member], wanted: int) -> set[s
 
 
 def beyond(members: Iterable[Member], replicas: int) -> set[str]:
-    """The servers that are a roll's surge; as many as there were stay it."""
+    """The servers that are a rollout's surge; existing surge servers stay surge servers."""
     return {member.name for member in sorted(members, key=lambda m: (m.is_surge, _rank(m)))[replicas:]}
 
 
 def _rank(member: Member) -> tuple[bool, bool, int]:
-    """What is asked for goes first, then what does not serve, and then the highest ordinal."""
+    """Servers marked for deletion go first, then those that don't serve, then the highest ordinals."""
     asked = names.SPECIFIED_DELETE in member.server.metadata.annotations
     return asked, not member.serves, member.ordinal
 

@@ -1,4 +1,4 @@
-"""What a decision about one server looks at."""
+"""What a decision about one server is based on."""
 
 import math
 from typing import Self
@@ -25,32 +25,33 @@ from quiesce.model.resources import STAYS, AppServer, AppServerStatus, ServerGro
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Moment, Seconds, moment, seconds
 
-# A drain goes on to the stop this long before the kubelet would end the hold; of a short one it has half.
+# A drain proceeds to the stop this long before the kubelet would end the hold, or half-way through a short hold.
 STOP_RESERVE_SECONDS = 5
-# Of a pod that is deleted, the kubelet leaves nothing for longer than its grace period and this.
+# The kubelet removes a deleted pod within its grace period and this.
 OVERDUE_SECONDS = 10
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-# An act that was accepted and has changed nothing for so long is told. After twice as long the drain of a server that
-# is to stop goes on without it; where the server is to stay, there is time to mend it.
+# An act that was accepted and has had no effect for so long is reported. After twice as long, the drain of a server
+# that is being stopped continues without it; if the server stays, there is time to fix it.
 NO_EFFECT_SECONDS = 3
 REPEATED_SECONDS = 30
-# A server that gives no answer for less is looked at again before anybody is told.
+# A server that doesn't respond for less is queried again before that is reported.
 SILENT_SECONDS = 5
-# Trouble with a server that lasts for less may be a pause, a reload or a new Secret: it passes by itself.
+# A problem with a server that lasts for less may be a pause, a reload or a new Secret, and resolve itself.
 PASSING_SECONDS = 30
-# A refusal that lasts for less may be of a webhook that restarts, or of a namespace that is not complete yet.
+# A refusal that lasts for less may come from a webhook that restarts, or a namespace that is still being set up.
 REFUSED_SECONDS = 10
-# An autoscaler adds a node, and a node that reboots is back, within about this time.
+# An autoscaler adds a node, and a node reboots, within about this time.
 NODE_COMES_SECONDS = 120
 
-# The time of day is corrected by less when more is known of the API server's clock, and by more when that is set.
+# A smaller correction of the time of day means that the API server's clock is now known better, a larger one that it
+# was set.
 CLOCK_SET_SECONDS = 2
 
-# Acts that wait beside the others: those go on meanwhile, and what becomes of them says nothing about these.
+# Acts that are retried independently of the others: neither kind blocks the other.
 ASIDE = (CheckTemplate, ConsumeAnnotation, LabelPod)
 
 
-# The times in a server's notes.
+# The fields of a server's notes that are times.
 OWN_TIMES = (
     "confirmed_at",
     "shed_at",
@@ -67,7 +68,7 @@ OWN_TIMES = (
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An act that failed, and when it may be tried again."""
+    """An act that failed, and when it may be retried."""
 
     act: Act
     reason: str
@@ -81,7 +82,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Untold(msgspec.Struct, frozen=True):
-    """A status that counts, and is not written yet: it may not last, or the API server does not take it."""
+    """A status that is in effect but not written yet: it may not last, or the API server rejects it."""
 
     server_uid: str
     written: AppServerStatus
@@ -91,7 +92,7 @@ class Untold(msgspec.Struct, frozen=True):
 
 
 class NodeSays(msgspec.Struct, frozen=True):
-    """What is known of the node of a pod that has not gone in time: certainly off, in order, or neither."""
+    """What is known about the node of a pod that is not gone in time: certainly off, healthy, or neither."""
 
     is_off: bool
     is_ready: bool
@@ -100,42 +101,42 @@ class NodeSays(msgspec.Struct, frozen=True):
 
 def node_says(node: Node | None) -> NodeSays:
     if node is None:
-        return NodeSays(is_off=True, is_ready=False, words="does not exist any more")
+        return NodeSays(is_off=True, is_ready=False, words="no longer exists")
     if any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
         return NodeSays(is_off=True, is_ready=False, words=f"has the taint {OUT_OF_SERVICE}")
     ready = next((condition.status for condition in node.status.conditions if condition.type == "Ready"), "Unknown")
-    words = "is Ready" if ready == "True" else f"does not answer (Ready is {ready})"
+    words = "is Ready" if ready == "True" else f"does not respond (Ready is {ready})"
     return NodeSays(is_off=False, is_ready=ready == "True", words=words)
 
 
 class Notes(msgspec.Struct, frozen=True):
-    """What this process has measured or been told about one container. Losing it costs time, never a request."""
+    """What this process has measured and learned about one container. Losing it costs time, never a request."""
 
     container_id: str = ""
-    confirmed_at: Seconds | None = None  # since when no EndpointSlice has the pod as ready
-    shed_at: Seconds | None = None  # since when every answer closes its connection
-    # When every request had ended that was under way at the shed: their answers still left their connections open.
+    confirmed_at: Seconds | None = None  # since when no EndpointSlice lists the pod as ready
+    shed_at: Seconds | None = None  # since when every response closes its connection
+    # When all requests that were in flight at the shed had ended: their responses left their connections open.
     answered_at: Seconds | None = None
     shed_refused: str = ""  # why the server can't be shed in this drain
     quiet_since: Seconds | None = None  # since when nothing was active
-    silent_since: Seconds | None = None  # since when the admin endpoint gives no answer
-    failing_since: Seconds | None = None  # since when it gives none that says anything of the server
+    silent_since: Seconds | None = None  # since when the admin endpoint doesn't respond
+    failing_since: Seconds | None = None  # since when it returns nothing about the server
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
-    acted_since: Seconds | None = None  # when it was first done, as long as it has had no effect
+    acted_since: Seconds | None = None  # when it was first performed, until it has an effect
     refusal: Refusal | None = None
-    aside: tuple[Refusal, ...] = ()  # of acts that wait beside the others, one of each kind
-    labelled_at: Seconds = 0  # when labels were put back that somebody had taken off the pod
-    checked_template: str = ""  # the hash of the template that the API server would take, as it said last
+    aside: tuple[Refusal, ...] = ()  # of acts that are retried independently, one of each kind
+    labelled_at: Seconds = 0  # when labels that were removed from the pod were restored
+    checked_template: str = ""  # the hash of the template that the API server last accepted
     checked_at: Seconds = 0
     untold: Untold | None = None
     unwritten: int = 0  # how often in a row the status could not be written
-    write_at: Seconds = 0  # when it is tried again
-    # Times of the drain and of the deletion as they are written, and as they would be by the clock as it is set now.
+    write_at: Seconds = 0  # when it is retried
+    # Times of the drain and of the deletion as written, and as the clock would have shown them had it been set as now.
     stamps: dict[Moment, Moment] = {}
 
     def moved(self, by: Seconds) -> Self:
-        """The same notes by a time of day that was corrected: what has passed since, or is left, stays as it is."""
+        """The same notes after a correction of the time of day: elapsed and remaining times stay the same."""
         if not by:
             return self
         replace = msgspec.structs.replace
@@ -156,11 +157,11 @@ class Notes(msgspec.Struct, frozen=True):
         return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
 
     def repeats(self, act: Act, now: Seconds) -> bool:
-        """Whether it was the last act, and is one with that: what comes much later has a reason of its own."""
+        """Whether it repeats the last act; an act much later has a reason of its own."""
         return self.acted == act and now - self.acted_at < REPEATED_SECONDS
 
     def after(self, act: Act, refusal: Refusal | None, now: Seconds) -> Self:
-        """With what became of an act."""
+        """The notes, with the result of an act."""
         replace = msgspec.structs.replace
         since = self.acted_since if self.repeats(act, now) and self.acted_since is not None else now
         if not isinstance(act, ASIDE):
@@ -178,24 +179,24 @@ class Notes(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One look at the world around a server. `admin` is None when the server could not be asked at all yet."""
+    """A snapshot of everything around a server. `admin` is None if the server could not be queried yet."""
 
     now: Seconds
     server: AppServer
     group: ServerGroup | None = None
     pod: Pod | None = None
-    routes: tuple[str, ...] = ()  # Services whose EndpointSlices still have the pod as ready
+    routes: tuple[str, ...] = ()  # Services whose EndpointSlices still list the pod as ready
     unconfirmable: tuple[str, ...] = ()  # Services that publish addresses that are not ready
     targets: tuple[Target, ...] = ()  # the pod's ports that Services send requests to, as long as it is ready
     admin: Report | AdminFailure | None = None
-    killed_at: Seconds | None = None  # when the kubelet began to end the server's container to start it again
-    group_is_ahead: bool = False  # whether its group has yet to bring the servers' specs up to its own
-    has_room: bool = True  # whether a roll may take it out: enough others of its group serve
+    killed_at: Seconds | None = None  # when the kubelet began to restart the server's container
+    group_is_ahead: bool = False  # whether its group has yet to update the servers' specs
+    has_room: bool = True  # whether a rollout may take it out: enough others of its group serve
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
 
     def in_vain_for(self, act: Act) -> Seconds:
-        """For how long an act was said to be done, again and again, and what it is for is not so."""
+        """For how long an act has been repeated, each time reported as done, without an effect."""
         since = self.notes.acted_since
         return self.now - since if since is not None and self.notes.repeats(act, self.now) else 0
 
@@ -207,7 +208,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def own_status(self) -> ContainerStatus | None:
-        """Of the container that is to run the server: the one with the admin port."""
+        """The status of the server's container: the one with the admin port."""
         if self.pod is None:
             return None
         port = admin_port(self.server, self.pod)
@@ -215,19 +216,19 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def missed(self) -> bool:
-        """Whether the server gave no answer this time, and did a moment ago."""
+        """Whether the server didn't respond this time, but did a moment ago."""
         silent_since = self.notes.silent_since
         return silent_since is not None and self.now - silent_since < SILENT_SECONDS
 
     @property
     def told_stalled(self) -> str:
-        """What the status says somebody has to mend."""
+        """What the status reports as stalled."""
         stalled = self._told("Stalled")
         return stalled.reason if stalled and stalled.status == "True" else ""
 
     @property
     def told_reason(self) -> str:
-        """What the status says the server is at, or waits for."""
+        """What the status says the server does or waits for."""
         told = self._told("Progressing")
         return told.reason if told else ""
 
@@ -239,13 +240,13 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def drifted_since(self) -> Seconds | None:
-        """Since when the status says that somebody else has suspended the server."""
+        """Since when the status says that someone else has suspended the server."""
         drifted = self._told("Drifted")
         return seconds(drifted.last_transition_time) if drifted and drifted.status == "True" else None
 
     @property
     def admin_stalls_at(self) -> Seconds:
-        """When an admin endpoint that fails is no hiccup any more."""
+        """When a failing admin endpoint counts as stalled."""
         return (self.now if self.notes.failing_since is None else self.notes.failing_since) + PASSING_SECONDS
 
     @property
@@ -254,42 +255,42 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def overdue_in(self) -> Seconds:
-        """When a pod that is being deleted should be gone; its deletionTimestamp has the grace period in it."""
+        """When a pod that is being deleted should be gone; its deletionTimestamp includes the grace period."""
         gone_at = seconds(self.pod.metadata.deletion_timestamp) if self.pod else None
         return math.inf if gone_at is None else gone_at + OVERDUE_SECONDS - self.now
 
     @property
     def may_be_lost(self) -> bool:
-        """Whether a pod that is being deleted gives reason to look at its node."""
+        """Whether there is a reason to check the node of a pod that is being deleted."""
         silent = self.notes.silent_since is not None and self.now - self.notes.silent_since >= SILENT_SECONDS
         return self.leaving and (self.overdue_in <= 0 or silent)
 
     @property
     def restart_ends_in(self) -> Seconds:
-        """How long the kubelet may still take to end the container in place; 0 when it is not about to.
+        """How long the kubelet may still take to end the container that it restarts in place; 0 if it doesn't.
 
-        A kubelet that was itself restarted meanwhile may have given it up.
+        A kubelet that was itself restarted in the meantime may not continue.
         """
         running = self.container.state.running if self.container else None
         started_at = seconds(running.started_at) if running else None
         if self.pod is None or self.leaving or self.killed_at is None or started_at is None:
             return 0
         if self.killed_at <= started_at:
-            return 0  # it was another container's end
+            return 0  # it was an earlier container
         limit = self.killed_at + self.pod.spec.termination_grace_period_seconds + OVERDUE_SECONDS
         return max(0, limit - self.now)
 
     @property
     def has_served(self) -> bool:
-        """Whether the operator has let clients in to this container."""
+        """Whether the operator has opened the gate for this container."""
         return self.container is not None and self._served_container == self.container.container_id
 
     @property
     def was_reached(self) -> bool:
-        """Whether clients can have connections to this container, whoever let them in.
+        """Whether clients can have connections to this container, no matter who opened the gate.
 
-        A gate that is open for another container has outlived a restart in place: it lets nobody in before the pod is
-        ready.
+        A gate that is still open after a restart in place was opened for the previous container: no client gets in
+        before the pod is ready.
         """
         if self.container is None or self.pod is None or self.has_served:
             return self.has_served
@@ -301,18 +302,18 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def reachable(self) -> bool:
-        """Whether a drain has anything to lose: clients are or were let in to a server that still takes requests."""
+        """Whether there is anything to drain: the gate is or was open, and the server still accepts requests."""
         if self.container is None or self.waits_for:
             return False
         return self.has_served or (self.pod is not None and self.pod.holds(names.GATE))
 
     @property
     def waits_for(self) -> str:
-        """What a server waits for that answers to the operator, and to nobody else until somebody does it."""
+        """What a server that responds to the operator still needs from someone before it accepts requests."""
         return self.admin.waits_for if isinstance(self.admin, Report) else ""
 
     def as_told(self) -> ServerPlan:
-        """Nothing but what the status says already."""
+        """A plan that repeats what the status says already."""
         status, told = self.server.status, self._told("Progressing")
         return ServerPlan(
             status.state or "Pending",
@@ -333,20 +334,20 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def out_of_date(self) -> str:
-        """Why the pod is not the one that the spec asks for; empty when it is."""
+        """Why the pod has to be replaced; empty if it is up to date."""
         if self.pod is None:
             return ""
         if self.template_has_changed:
             return "the template has changed"
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
-            return "a restart was asked for"
+            return "a restart was requested"
         return ""
 
     @property
     def stop_at(self) -> Seconds | None:
-        """When the server of a pod that is being deleted is stopped, whatever the drain has come to.
+        """When the server of a pod that is being deleted is stopped, even if the drain is not complete.
 
-        The kubelet signals it at the end of the hold, or of a grace period that is shorter.
+        The kubelet signals it at the end of the hold, or of the grace period if that is shorter.
         """
         if self.pod is None or self.pod.metadata.deletion_timestamp is None:
             return None
@@ -356,17 +357,17 @@ class Observation(msgspec.Struct, frozen=True):
             return None
         try:
             hold = int(self.pod.metadata.annotations.get(names.HOLD_SECONDS, grace))
-        except ValueError:  # somebody has edited it
+        except ValueError:  # someone has edited it
             hold = grace
         held = max(0, min(hold, grace))
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
     def _still_asks(self, act: Act) -> bool:
-        """Not when somebody else has taken the annotation away: the next one of its name is another request."""
+        """False if someone else has removed the annotation: if it is set again, that is another request."""
         return not isinstance(act, ConsumeAnnotation) or act.annotation in self.server.metadata.annotations
 
     def _has_effect(self, act: Act | None) -> bool:
-        """Whether what an act was for is so: if it is not some time later, somebody else has taken it back."""
+        """Whether an act has had its effect: if that is gone later, someone else has undone it."""
         report = self.admin if isinstance(self.admin, Report) else None
         match act, self.pod, report:
             case AddFinalizer(), _, _:
@@ -381,7 +382,7 @@ class Observation(msgspec.Struct, frozen=True):
                 return False
 
     def measured(self) -> Self:
-        """The same observation, with what it adds to the notes, and the status as it would be if it were written."""
+        """The same observation, with the notes updated from it, and with the status that is yet to be written."""
         container_id = self.container.container_id if self.container else ""
         notes, server = self.notes, self.server
         if notes.untold and notes.untold.server_uid != server.metadata.uid:
@@ -404,16 +405,16 @@ class Observation(msgspec.Struct, frozen=True):
                 shed_refused="",
                 acted=None,
             )
-        # A pod that the kubelet still calls ready may come into the endpoints yet, from a gate that was just open.
+        # A pod that the kubelet still reports as ready can still be added to the endpoints, if its gate was just open.
         closed = self.pod is not None and not self.pod.holds(names.GATE) and not self.pod.holds("Ready")
         withdrawn = not self.routes and (self.leaving or closed)
         report = self.admin if isinstance(self.admin, Report) else None
         shed = report.sheds_all if report else notes.shed_at is not None
         quiet = report is not None and report.active_requests == 0
         drain = server.status.suspend
-        shed_refused = notes.shed_refused if drain else ""  # the next drain asks again
+        shed_refused = notes.shed_refused if drain else ""  # the next drain tries again
         if drain and drain.scope not in STAYS and not shed and self.in_vain_for(Shed()) >= 2 * NO_EFFECT_SECONDS:
-            shed_refused = "the server says that it does it, and does not"
+            shed_refused = "the server accepts the filter, but does not apply it"
         fails = isinstance(self.admin, AdminFailure)
         silent = isinstance(self.admin, AdminFailure) and self.admin.kind == "Unreachable"
         return msgspec.structs.replace(
@@ -437,7 +438,7 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 def _stamps(server: AppServer, pod: Pod | None) -> list[Moment]:
-    """The times that a drain goes by, and that somebody's clock has written."""
+    """The times that a drain depends on, written by the API server's clock or a process that follows it."""
     drain = server.status.suspend
     at = (drain.since if drain else None, drain.suspending_since if drain else None)
     return [stamp for stamp in (*at, pod.metadata.deletion_timestamp if pod else None) if stamp]

@@ -1,4 +1,4 @@
-"""The pod of a server: the user's template with what a drain needs added to it."""
+"""The pod of a server: the user's template, and what a drain needs."""
 
 import hashlib
 import json
@@ -12,39 +12,39 @@ from quiesce.model import names
 from quiesce.model.objects import NamedPort, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 
-# How long a drain may take beyond its margin and timeout: to be seen, confirmed in the endpoints, and for the stop.
+# How long a drain may take beyond its margin and timeout: to be noticed, confirmed in the endpoints, and for the stop.
 RESERVE_SECONDS = 15
-# The hold of a pod whose timeout is -1: large, and still an end for a pod that nobody watches any more.
+# The hold of a pod whose timeout is -1: long, but finite, in case no operator runs any more.
 ENDLESS_HOLD_SECONDS = 3600
 DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own terminationGracePeriodSeconds
 
 
-# A hook that only waits, by itself or in a shell.
+# A hook that only sleeps, with or without a shell.
 SLEEP = re.compile(r"(/usr)?(/bin/)?sleep +(?P<count>[0-9]+(\.[0-9]+)?)(?P<unit>[smhd]?)")
 SHELL = re.compile(rf"(/usr)?(/bin/)?(ba|da|a)?sh -[a-z]*c (exec +)? *{SLEEP.pattern} *;?")
 SHELL_WORDS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-# What is read of a template and of its metadata; and what tools write there that make templates from pods.
+# The fields of a template and its metadata that are used; and those left by tools that make templates from pods.
 PARTS = ("metadata", "spec")
 METADATA = ("labels", "annotations")
 OF_PODS = ("name", "generateName", "namespace", "creationTimestamp")
-MOST_SECONDS = 86400  # of a hook or a grace period, as the CRD has it
+MOST_SECONDS = 86400  # of a hook or a grace period, as in the CRD
 
 
 class BadTemplateError(ValueError):
-    """A template that can't become a pod; the message names the field and the value."""
+    """A template that can't be used for a pod; the message names the field and the value."""
 
 
 def template_hash(template: dict[str, Any]) -> str:
-    """Tells templates apart. Only what the user wrote counts, so an upgrade of the operator rolls nothing."""
+    """Identifies a template. Only what the user wrote counts, so an upgrade of the operator replaces no pods."""
     canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def headless_name(group: str) -> str:
-    """The Service by which the servers of a group find each other."""
+    """The Service through which the servers of a group find each other."""
     return f"{group}-headless"
 
 
@@ -61,7 +61,7 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
             return container
     known = sorted(p["name"] for c in containers for p in c.get("ports") or () if "name" in p)
     raise BadTemplateError(
-        f"spec.admin.port: no container in spec.template has a port named {port!r}; there are {known}"
+        f"spec.admin.port: no container in spec.template has a port named {port!r}; existing: {known}"
     )
 
 
@@ -71,7 +71,7 @@ def admin_port(server: AppServer, pod: Pod) -> NamedPort | None:
 
 
 def _check_fields(template: dict[str, Any]) -> None:
-    """The API server never sees what is not read here: it would go nowhere, and roll servers all the same."""
+    """The API server never sees fields that are not used: they would have no effect, and still replace pods."""
     metadata = template.get("metadata") or {}
     for where, part, read, ignored in (
         ("spec.template", template, PARTS, ()),
@@ -79,14 +79,14 @@ def _check_fields(template: dict[str, Any]) -> None:
     ):
         unknown = next((key for key in part if key not in (*read, *ignored)), None)
         if unknown:
-            raise BadTemplateError(f"{where}.{unknown}: only {' and '.join(read)} are looked at; leave it out")
+            raise BadTemplateError(f"{where}.{unknown}: only {' and '.join(read)} are used; remove it")
 
 
 def _check_end(pod_spec: dict[str, Any]) -> None:
     if pod_spec.get("activeDeadlineSeconds") is not None:
         raise BadTemplateError(
-            f"spec.template.spec.activeDeadlineSeconds: {pod_spec['activeDeadlineSeconds']!r} would end the server by "
-            "then, without a drain; leave it out"
+            f"spec.template.spec.activeDeadlineSeconds: {pod_spec['activeDeadlineSeconds']!r} would end the server "
+            "without a drain; remove it"
         )
 
 
@@ -96,24 +96,24 @@ def _check_restarts(pod_spec: dict[str, Any], container: dict[str, Any]) -> None
         policy = part.get("restartPolicy") or "Always"
         if policy != "Always" or part.get("restartPolicyRules"):
             raise BadTemplateError(
-                f"spec.template.spec.{field}: {policy!r} would leave a server that ended where it is; "
-                "leave the field out, or write 'Always'"
+                f"spec.template.spec.{field}: {policy!r} would not restart a server that exits; remove the "
+                "field, or set it to 'Always'"
             )
 
 
 def _check_keys(metadata: dict[str, Any]) -> None:
-    """Of quiesce.dev only the stamp of a restart may be there, which a group adds to the template of its servers."""
+    """Only one key of quiesce.dev is allowed: the time of a restart, which a group adds to its servers' template."""
     for part in ("labels", "annotations"):
         for key in metadata.get(part) or ():
             if key.startswith(f"{names.GROUP}/") and (part, key) != ("annotations", names.RESTARTED_AT):
                 raise BadTemplateError(
-                    f"spec.template.metadata.{part}: {key!r} would be the operator's own on a pod; leave it out, or "
+                    f"spec.template.metadata.{part}: {key!r} is reserved for the operator; remove it, or "
                     "set it on the AppServer or the ServerGroup if it is meant for them"
                 )
 
 
 def _own_wait(container: dict[str, Any]) -> int:
-    """How long the template's own preStop hook waits: the hold does that already. A hook that does more is refused."""
+    """How long the template's own preStop hook sleeps: the hold replaces it. A hook that does more is rejected."""
     hook = (container.get("lifecycle") or {}).get("preStop")
     if not hook:
         return 0
@@ -121,15 +121,15 @@ def _own_wait(container: dict[str, Any]) -> int:
     try:
         waits = _sleeps(hook)
     except (TypeError, AttributeError, ValueError, ArithmeticError):
-        raise BadTemplateError(f"{where}: {hook!r} can't be read as a hook") from None
+        raise BadTemplateError(f"{where}: {hook!r} is not a valid hook") from None
     if waits is None:
         raise BadTemplateError(
-            f"{where}: the operator holds container {container.get('name')!r} there while it drains; this hook "
-            f"({', '.join(hook)}) would run against a server that is being suspended, and be cut when the drain ends: "
-            "do it in a sidecar's preStop, or in the server's own shutdown. A hook that only sleeps is fine"
+            f"{where}: the operator sets this hook of container {container.get('name')!r} itself, to hold the pod "
+            f"during a drain; yours ({', '.join(hook)}) would run while the server is being suspended, and be cut off "
+            "when it stops: use a sidecar's preStop, or the server's own shutdown. A hook that only sleeps is allowed"
         )
     if not 0 <= waits <= MOST_SECONDS:
-        raise BadTemplateError(f"{where}: a hook may sleep for 0 to {MOST_SECONDS} s, not for {waits}")
+        raise BadTemplateError(f"{where}: a hook can sleep for 0 to {MOST_SECONDS} s, not {waits}")
     return waits
 
 
@@ -144,16 +144,16 @@ def _sleeps(hook: dict[str, Any]) -> int | None:
 
 
 def _bound_probes(pod_spec: dict[str, Any], grace: int) -> None:
-    """The longer grace period of the pod is for its deletion, and not for a container that a failed probe restarts."""
+    """The pod's longer grace period is for its deletion, not for a container that a failed probe restarts."""
     sidecars = [c for c in pod_spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     for container in (*pod_spec["containers"], *sidecars):
         for probe in (container.get("livenessProbe"), container.get("startupProbe")):
             if probe and probe.get("terminationGracePeriodSeconds") is None:
-                probe["terminationGracePeriodSeconds"] = max(1, grace)  # the least that the API server takes
+                probe["terminationGracePeriodSeconds"] = max(1, grace)  # the minimum that the API server accepts
 
 
 def owner_reference(owner: AppServer | ServerGroup) -> dict[str, Any]:
-    """What makes an object its owner's: the garbage collector deletes it after the owner."""
+    """The reference to an object's owner: the garbage collector deletes the object after the owner."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": type(owner).__name__,
@@ -165,7 +165,7 @@ def owner_reference(owner: AppServer | ServerGroup) -> dict[str, Any]:
 
 
 def has_hold_and_gate(pod: Pod) -> bool:
-    """Whether an operator made the pod: one that lost its owner is drained like any other once it has one again."""
+    """Whether an operator created the pod: if it lost its owner, it can be adopted, and drained like any other."""
     made_of = (names.TEMPLATE_HASH, names.HOLD_SECONDS, names.ADMIN_PORT)
     return has_gate(pod) and all(key in pod.metadata.annotations for key in made_of)
 
@@ -175,7 +175,7 @@ def has_gate(pod: Pod) -> bool:
 
 
 def pod_labels(server: AppServer) -> dict[str, str]:
-    """What the operator finds a server's pod by, and its group's Services and budget."""
+    """The labels by which the operator, and the group's Services and budget, select a server's pod."""
     group = server.metadata.labels.get(names.SERVER_GROUP)
     in_group = {} if group is None else {names.SERVER_GROUP: group}
     return {names.MANAGED: "true", names.SERVER: server.metadata.name, **in_group}
@@ -184,11 +184,13 @@ def pod_labels(server: AppServer) -> dict[str, str]:
 def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, Any]:
     """The manifest of a server's pod.
 
-    Added to the template: the readiness gate, closed at first; the hold, a preStop hook that only waits, so that
-    every deletion leaves time for a drain (its end comes early, when the server's process ends), and takes the place of
-    a hook of the template's own that only waits; a grace period that is longer than the hold by the template's own, and
-    which liveness and startup probes keep out of;
-    labels, owner and the template's hash; and where the group keeps Services, a DNS name in the headless one.
+    Added to the template:
+    - the readiness gate, initially closed
+    - the hold, a preStop hook that only sleeps, so that every deletion leaves time for a drain (it ends early, with the
+      server's process); it replaces a hook of the template that only sleeps
+    - a grace period of the hold and the template's own; liveness and startup probes keep the template's own
+    - labels, the owner and the template's hash
+    - a DNS name in the headless Service, if the group has one
 
     Raises BadTemplateError.
     """
@@ -197,7 +199,7 @@ def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, 
     except (TypeError, AttributeError, KeyError, ValueError, ArithmeticError) as error:
         if isinstance(error, BadTemplateError):
             raise
-        raise BadTemplateError(f"spec.template can't be read as a pod template: {error}") from error
+        raise BadTemplateError(f"spec.template is not a valid pod template: {error}") from error
 
 
 def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
@@ -221,7 +223,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
     labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server)}
-    labels.pop(names.GATE, None)  # it comes with the gate's opening
+    labels.pop(names.GATE, None)  # added when the gate opens
     annotations = {
         **(metadata.get("annotations") or {}),
         names.TEMPLATE_HASH: template_hash(server.spec.template),

@@ -1,7 +1,7 @@
-"""Whether a namespace's quotas leave room for a pod that takes another one's place.
+"""Whether a namespace's quotas leave room for a pod that replaces another.
 
-The API server counts a pod until it is gone, so what it says of a new one while the old one is there is no answer. What
-a pod counts for: Kubernetes documentation, "Resource Quotas", "Resource sharing within containers" (init containers)
+The API server counts a pod until it is gone, so its verdict on a new one while the old one exists doesn't help. How
+a pod is counted: Kubernetes documentation, "Resource Quotas", "Resource sharing within containers" (init containers)
 and "Pod Overhead".
 """
 
@@ -23,14 +23,14 @@ BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 QUANTITY = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d{1,3}|[numkMGTPE]?)"
 )
-# What the API server says of a pod that a quota has no room for.
+# The API server's message for a pod that a quota has no room for.
 EXCEEDED = re.compile(r"exceeded quota: (?P<quota>[^,\s]+), requested: (?P<requested>\S+), used: ")
-# A pod without any of these is of the class BestEffort.
+# A pod without any of these has the QoS class BestEffort.
 COMPUTE = ("cpu", "memory")
 
 
 class Swap(msgspec.Struct, frozen=True):
-    """A pod that is to come in place of another; `old` is None once that is gone."""
+    """A pod that replaces another; `old` is None once that is gone."""
 
     old: PodSpec | None
     new: PodSpec
@@ -49,10 +49,10 @@ def quantity(value: object) -> Fraction:
 
 
 def shortage(quotas: Iterable[ResourceQuota], swap: Swap, others: Iterable[Swap], refusal: str) -> str:
-    """What quotas lack for a swap beside others that are under way; empty when each has room for all of them.
+    """What quotas lack for a swap besides others in progress; empty if each has room for all of them.
 
-    `refusal`: what the API server said of the new pod while the old one is there, if it refused it. It knows better
-    what the pod asks for there: a LimitRange may have added to it.
+    `refusal`: the API server's message if it rejected the new pod while the old one exists. The request in it is more
+    accurate: a LimitRange may have added to the pod's own.
     """
     others = tuple(others)
     lacks = [said for quota in quotas for said in _lacks(quota, swap, others, refusal)]
@@ -63,13 +63,13 @@ def _lacks(quota: ResourceQuota, swap: Swap, others: tuple[Swap, ...], refusal: 
     used: Amounts = {name: quantity(value) for name, value in quota.status.used.items()}
     for other in (swap, *others):
         used = _sum(used, _counted(quota, other.old), sign=-1)
-    used = _most(used, {})  # it can't be less than nothing: what is there may not be counted yet
+    used = _most(used, {})  # never negative: an existing pod may not be counted yet
     for other in others:
         used = _sum(used, _counted(quota, other.new))
     wanted = {**_counted(quota, swap.new), **_requested(quota, refusal)}
     return [
-        f"quota {quota.metadata.name}: {name}={_written(wanted[name], limit)} is needed, and of {limit} "
-        f"{_written(used.get(name, NONE), limit)} is used by others"
+        f"quota {quota.metadata.name}: {name}={_written(wanted[name], limit)} is needed, and others use "
+        f"{_written(used.get(name, NONE), limit)} of {limit}"
         for name, limit in sorted(quota.status.hard.items())
         if wanted.get(name) and used.get(name, NONE) + wanted[name] > quantity(limit)
     ]
@@ -95,7 +95,7 @@ def _counted(quota: ResourceQuota, spec: PodSpec | None) -> Amounts:
 
 
 def usage(spec: PodSpec) -> Amounts:
-    """What a pod counts for, by the names that quotas have for it."""
+    """What a pod uses, by the names of the resources in quotas."""
     requests, limits = _effective(spec, "requests"), _effective(spec, "limits")
     found = {"pods": ONE, "count/pods": ONE}
     for name, amount in requests.items():
@@ -104,7 +104,7 @@ def usage(spec: PodSpec) -> Amounts:
 
 
 def _effective(spec: PodSpec, kind: str) -> Amounts:
-    """Init containers run one after the other, beside the sidecars that were started before them."""
+    """Init containers run one after the other, alongside the sidecars that were started before them."""
     running: Amounts = {}
     most: Amounts = {}
     for container in spec.get("initContainers") or ():
@@ -114,7 +114,7 @@ def _effective(spec: PodSpec, kind: str) -> Amounts:
             running = peak
     for container in spec.get("containers") or ():
         running = _sum(running, _resources(container, kind))
-    total = {**_most(running, most), **_resources(spec, kind)}  # those of the pod as a whole, where it has them
+    total = {**_most(running, most), **_resources(spec, kind)}  # pod-level resources override them
     overhead = {name: quantity(value) for name, value in (spec.get("overhead") or {}).items()}
     return _sum(total, {name: value for name, value in overhead.items() if kind == "requests" or name in total})
 
@@ -124,14 +124,14 @@ def _sum(one: Amounts, other: Amounts, sign: int = 1) -> Amounts:
 
 
 def _most(one: Amounts, other: Amounts) -> Amounts:
-    """Of two amounts, none of them below zero."""
+    """The larger of each two amounts, and never less than zero."""
     return {name: max(one.get(name, NONE), other.get(name, NONE)) for name in {*one, *other}}
 
 
 def _resources(part: dict[str, Any], kind: str) -> Amounts:
     resources = part.get("resources") or {}
     limits = resources.get("limits") or {}
-    own = limits if kind == "limits" else {**limits, **(resources.get("requests") or {})}  # one left out is the limit
+    own = limits if kind == "limits" else {**limits, **(resources.get("requests") or {})}  # the limit is the default
     return {name: quantity(value) for name, value in own.items()}
 
 
@@ -157,7 +157,7 @@ def _matches(selector: QuotaSelector, spec: PodSpec) -> bool:
         case "PriorityClass":
             return _selects(selector, spec.get("priorityClassName") or "")
         case _:
-            return False  # of volumes
+            return False  # scopes of volumes
 
 
 def _selects(selector: QuotaSelector, value: str) -> bool:
@@ -191,9 +191,9 @@ def _affinity_terms(spec: PodSpec) -> list[dict[str, Any]]:
 
 
 def filled(spec: PodSpec, old: PodSpec | None) -> PodSpec:
-    """A template's pod as the API server would take it, as far as can be told from the pod before it.
+    """A template's pod as the API server would default it, as far as the previous pod shows.
 
-    A LimitRange, a RuntimeClass and the default PriorityClass give it what the template leaves open.
+    A LimitRange, a RuntimeClass and the default PriorityClass fill in what the template omits.
     """
     if old is None:
         return spec

@@ -1,4 +1,4 @@
-"""What people ask for: annotations and `desiredState`, and which of them counts."""
+"""What users request: annotations and `desiredState`, and which of them applies."""
 
 import re
 
@@ -15,14 +15,14 @@ WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
 
 
 class SuspendValue(msgspec.Struct, frozen=True):
-    """`timeout` None means: the one in the spec. 0 at once, -1 for ever, N seconds, as for WildFly's suspend."""
+    """`timeout` None: the one in the spec. 0 immediately, -1 no limit, N seconds, as for WildFly's suspend."""
 
     on: bool
     timeout: int | None = None
 
 
 def parse_suspend(text: str) -> SuspendValue | None:
-    """The value of `quiesce.dev/suspend`; None for one that means nothing."""
+    """The value of `quiesce.dev/suspend`; None if it is invalid."""
     if text in ("true", "false"):
         return SuspendValue(on=text == "true")
     if WHOLE_NUMBER.fullmatch(text):
@@ -35,12 +35,12 @@ def parse_suspend(text: str) -> SuspendValue | None:
 
 
 def accepted_suspend(metadata: Metadata, last: str | None) -> tuple[str | None, Note | None]:
-    """The annotation's value, or in place of a bad one the last that was good, with the complaint."""
+    """The annotation's value, or in place of an invalid one the last valid one, with the complaint."""
     text = metadata.annotations.get(names.SUSPEND)
     if text is None or parse_suspend(text):
         return text, None
     last = last if last is not None and parse_suspend(last) else None
-    kept = f"{last!r} stays in force" if last is not None else "it counts as absent"
+    kept = f"{last!r} stays in force" if last is not None else "it is ignored"
     return last, Note(
         "BadAnnotation",
         f"{names.SUSPEND}={quoted(text)} is not true, false, a whole number of seconds (-1, 0, N) "
@@ -49,7 +49,7 @@ def accepted_suspend(metadata: Metadata, last: str | None) -> tuple[str | None, 
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """What a server is to become. `serve` and `keep` false: stopped; `keep` without `serve`: suspended."""
+    """The desired state of a server. `serve` and `keep` false: stopped; `keep` without `serve`: suspended."""
 
     serve: bool
     keep: bool
@@ -60,7 +60,7 @@ class Aim(msgspec.Struct, frozen=True):
 
 
 def declared_of(server: AppServer, group: ServerGroup | None) -> DesiredState:
-    """What the specs of a server and its group come to, whatever annotations say for a while."""
+    """What the specs of a server and its group declare, regardless of annotations."""
     return strongest(server.spec.desired_state, group.spec.desired_state if group else "Running")
 
 
@@ -77,7 +77,7 @@ def aim_of(server: AppServer, group: ServerGroup | None) -> Aim:
         return Aim(serve=False, keep=False, scope="Removal", timeout=timeout, reason="the AppServer is being deleted")
     if declared == "Stopped":
         own = group is None or "Stopped" in (group.spec.desired_state, group.spec.template.spec.desired_state)
-        reason = "desiredState is Stopped" if own else "the group has more servers than it is to have"
+        reason = "desiredState is Stopped" if own else "the group is being scaled down"
         return Aim(serve=False, keep=False, scope="Stop", timeout=timeout, reason=reason)
     for scope, owner in (("Server", server), ("Group", group)):
         if owner is None:

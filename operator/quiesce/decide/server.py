@@ -63,18 +63,18 @@ from quiesce.model.times import Seconds, moment, seconds
 replace = msgspec.structs.replace
 
 SUSPENDED_POLL_SECONDS = 10.0
-# A pod that ended before this is not made anew sooner.
+# A pod that ended at a younger age is not recreated before it.
 YOUNG_SECONDS = 10
-# Labels that somebody takes off are put back no sooner than so long after the last time.
+# Removed labels are restored at most once in this time.
 LABELS_SECONDS = 10
-# A quota may have been filled, or made smaller, since the API server said that it would take a template's pod.
+# Since the API server accepted a template's pod, a quota may have been used up or reduced.
 CHECKED_SECONDS = 10
-# For a pod that nothing is gained by holding.
+# For a pod that there is no reason to hold.
 NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 
 
 def decide(o: Observation) -> ServerPlan:
-    """What to do now, given the notes that `Observation.measured` brought up to date."""
+    """What to do now, given the notes that `Observation.measured` updated."""
     asked = _one_shots(o)
     refusal = o.notes.refused(asked.act) if asked and asked.act else None
     plan = _paced(o, asked) if asked and refusal is None else None
@@ -83,8 +83,8 @@ def decide(o: Observation) -> ServerPlan:
         plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
         plan = _without_successor(o, _labelled(o, plan))
     if asked and asked.act and refusal:
-        # It is asked once: what it asked for is written down by then, and not again for the next pod or drain. Only
-        # another process of the operator can't tell it from a request that is new, and asks once more.
+        # The request is already recorded in the status, and isn't repeated for the next pod or drain while its
+        # annotation can't be removed. Only a new process can't tell it from a new request, and repeats it once.
         plan = _beside(o, plan if plan.stalled else _told(o, plan, refusal), asked.act)
     passes_in = plan.stalls_at - o.now if plan.stalled else 0
     if plan.stalled not in ("", o.told_stalled, o.told_reason if passes_in > 0 else ""):
@@ -96,7 +96,7 @@ def decide(o: Observation) -> ServerPlan:
 
 
 def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """The pod that is there goes on, and it is reported at once that no other can be made after it."""
+    """The existing pod keeps running, and it is reported immediately that it could not be recreated."""
     if o.pod is None or plan.stalled or not aim_of(o.server, o.group).keep:
         return plan
     bad = flaw(o.server, o.group)
@@ -108,9 +108,9 @@ def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
 
 
 def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """Without its labels the watch says no more of a pod, and its group's Services and budget pass it by.
+    """Restore a pod's labels: without them, the watch, and the group's Services and budget, miss it.
 
-    One of them goes with the gate. A pod from before there was such a label gets it here.
+    One of them follows the gate. A pod from before this label existed gets it here.
     """
     pod = o.pod
     if pod is None or o.leaving or not pod.metadata.is_owned_by(o.server.metadata.uid):
@@ -125,19 +125,19 @@ def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
 
 
 def _after_its_group(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """No server is started, or goes back to service, with the spec that its group is about to replace."""
+    """No server starts, or returns to service, with a spec that its group is about to replace."""
     act = plan.act
     comes_up = isinstance(act, CreatePod | Unshed | ResumeServer) or (isinstance(act, SetGate) and act.open)
     if not (comes_up and o.group_is_ahead):
         return plan
     told = o.as_told()
-    if not told.reason:  # a new server, of which nothing has been said yet
-        told = replace(told, reason="WaitsForGroup", message="waits for its group's spec to be applied to it")
+    if not told.reason:  # a new server without a status
+        told = replace(told, reason="WaitsForGroup", message="waiting for its group's spec to be applied to it")
     return replace(told, wake=REPEAT_SECONDS)
 
 
 def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """An act that was refused is told and tried again later; one that changed nothing is not repeated at once."""
+    """An act that was refused is reported and retried later; one without an effect is not repeated immediately."""
     notes, act = o.notes, plan.act
     if act is None:
         return plan
@@ -146,25 +146,25 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     plan = _told(o, plan, refusal)
     in_vain_for = o.in_vain_for(act)
     if in_vain_for >= NO_EFFECT_SECONDS:
-        message = f"{type(act).__name__} was accepted, and has changed nothing: it is tried again"
+        message = f"{type(act).__name__} was accepted, but had no effect; retrying"
         plan = replace(plan, stalled="NoEffect", stalls_at=o.now - in_vain_for + PASSING_SECONDS, message=message)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
 
 
 def _told(o: Observation, plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
     if refusal is None or (refusal.count == 1 and isinstance(refusal.act, Shed)):
-        return plan  # the next try, or the end of them, is soon
+        return plan  # it is retried soon, or given up
     stalls_at = refusal.since + REFUSED_SECONDS
     told = replace(plan, stalled=refusal.reason, stalls_at=stalls_at, message=refusal.message)
     before = o.server.status
     is_known = refusal.count > 1 and (plan.state, plan.drain, plan.finished) == (before.state, before.suspend, None)
-    # Other words for the same may come with every try.
+    # Each retry may return a different message for the same problem.
     is_known = is_known and refusal.reason in (o.told_stalled, o.told_reason)
     return replace(told, tell_within=TROUBLE_SECONDS) if is_known else told
 
 
 def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
-    """`plan`, and when it has nothing to do now, `act`: whatever that comes to, the server is looked after."""
+    """`plan`, and if it has nothing to do now, `act`: whether it succeeds or not, the plan continues."""
     if plan.act:
         return plan
     refusal = o.notes.refused(act)
@@ -174,24 +174,24 @@ def _beside(o: Observation, plan: ServerPlan, act: Act) -> ServerPlan:
 
 
 def _awake(plan: ServerPlan, due: Seconds | None) -> ServerPlan:
-    """`plan`, looked at again by then."""
+    """`plan`, reconciled again after `due` at the latest."""
     wakes = [wake for wake in (plan.wake, due) if wake is not None]
     return replace(plan, wake=min(wakes, default=None))
 
 
 def _one_shots(o: Observation) -> ServerPlan | None:
-    """Requests that are written down in the status, and then taken off the object."""
+    """Requests that are recorded in the status, and then removed from the object."""
     annotations, status = o.server.metadata.annotations, o.server.status
     if names.FORCE in annotations:
         asked = _one_shot(o, names.FORCE, "ForceRequested")
         if not o.leaving and (status.suspend is None or status.state == "Suspended"):
-            note = Note("NothingToDo", f"{names.FORCE}: no drain is under way", warning=False)
+            note = Note("NothingToDo", f"{names.FORCE}: no drain is in progress", warning=False)
             return replace(asked, message="no drain to force", notes=(note,))
         container_id = o.container.container_id if o.container else ""
         drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
         aim = aim_of(o.server, o.group)
         if drain.scope in STAYS and (o.leaving or not aim.keep):
-            # What is cut short is the stop, not the suspend before.
+            # It applies to the stop, not to the suspend before it.
             drain = replace(drain, scope="Deletion" if aim.keep else aim.scope)
         return replace(asked, message="the drain is cut short", drain=replace(drain, forced=True))
     if names.RESTART in annotations:
@@ -199,7 +199,7 @@ def _one_shots(o: Observation) -> ServerPlan | None:
         if o.pod is None:
             note = Note("NothingToDo", f"{names.RESTART}: the server has no pod", warning=False)
             return replace(asked, message="no pod to restart", notes=(note,))
-        return replace(asked, message="the pod is to be replaced", restart_pod_uid=o.pod.metadata.uid)
+        return replace(asked, message="the pod will be replaced", restart_pod_uid=o.pod.metadata.uid)
     return None
 
 
@@ -211,7 +211,7 @@ def _one_shot(o: Observation, annotation: str, reason: str) -> ServerPlan:
 def _step(o: Observation, aim: Aim) -> ServerPlan:
     server, pod = o.server, o.pod
     if aim.scope != "Removal" and names.FINALIZER not in server.metadata.finalizers:
-        return replace(o.as_told(), reason="Adopting", message="prepares the server", act=AddFinalizer())
+        return replace(o.as_told(), reason="Adopting", message="preparing the server", act=AddFinalizer())
     if pod is None:
         return _without_pod(o, aim)
     if not pod.metadata.is_owned_by(server.metadata.uid):
@@ -224,13 +224,13 @@ def _step(o: Observation, aim: Aim) -> ServerPlan:
             return _overdue(o, pod, leaving)
         return _awake(leaving, o.overdue_in)
     if aim.scope == "Removal":
-        return _delete(o, aim)  # there is nothing to go back to
+        return _delete(o, aim)  # it can't return to service
     if o.restart_ends_in:
         return _restarted_in_place(o, pod)
     if pod.status.phase in ("Succeeded", "Failed"):
         why = pod.status.message or pod.status.reason or f"the pod has {pod.status.phase.lower()}"
         ended = ServerPlan("Pending", "PodEnded", why)
-        # One that a node has turned away comes back at once, and may be turned away again.
+        # A pod that its node rejected would be recreated immediately, and may be rejected again.
         young_for = (seconds(pod.metadata.creation_timestamp) or 0) + YOUNG_SECONDS - o.now
         return _awake(ended, young_for) if 0 < young_for <= YOUNG_SECONDS else replace(ended, act=DeletePod())
     if not aim.keep:
@@ -245,21 +245,21 @@ def _keep(o: Observation, aim: Aim) -> ServerPlan:
 
 
 def _take_over(o: Observation, pod: Pod, aim: Aim) -> ServerPlan:
-    """A pod that nobody owns, of a backup or of a workload that was deleted without its pods.
+    """A pod without an owner: restored from a backup, or orphaned by another workload.
 
-    One that an operator made is adopted. Any other is replaced: within the budget, and drained as far as its own hook
-    does it.
+    A pod that an operator created is adopted. Any other is replaced within the budget, and only its own preStop hook
+    drains it.
     """
     owner = pod.metadata.owner
-    # An AppServer of this very name is the one before, which left its pod: there are no two at a time.
+    # An owning AppServer of the same name can only be a predecessor that left its pod.
     is_free = owner is None or (owner.kind, owner.name) == ("AppServer", o.server.metadata.name)
     if is_free and has_hold_and_gate(pod):
         adopt = AdoptPod(owner_reference(o.server), owner.uid if owner else "")
-        takes = "takes over the pod of its name, which has no owner any more"
+        takes = "taking over the pod of the same name, which has lost its owner"
         return replace(o.as_told(), reason="Adopting", message=takes, act=adopt)
     if owner or o.leaving:
         return _name_taken(o, pod)
-    replaced = f"replaces the pod {pod.metadata.name}, which has no owner and was not made by an operator"
+    replaced = f"replacing pod {pod.metadata.name}, which has no owner and was not created by an operator"
     there = ServerPlan("Pending", "ReplacesPod", replaced, wake=SLOW_POLL_SECONDS)
     if not aim.keep:
         return replace(there, act=DeletePod())
@@ -270,7 +270,7 @@ def _take_over(o: Observation, pod: Pod, aim: Aim) -> ServerPlan:
         return replace(there, stalled="BadTemplate", message=str(error))
     is_taken = o.notes.checked_template == wanted
     if is_taken and aim.serve and not o.has_room and pod.holds("Ready"):
-        waits = f"{replaced}: waits for others of its group to serve"
+        waits = f"{replaced}: waiting for others of its group to serve"
         return replace(there, reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
     if is_taken and o.now - o.notes.checked_at < CHECKED_SECONDS:
         return replace(there, act=DeletePod())
@@ -279,7 +279,7 @@ def _take_over(o: Observation, pod: Pod, aim: Aim) -> ServerPlan:
 
 def _name_taken(o: Observation, pod: Pod) -> ServerPlan:
     if o.leaving:
-        message = f"waits for the pod {pod.metadata.name} to be gone, which is not this server's and is being deleted"
+        message = f"waiting for pod {pod.metadata.name}, which is not this server's, to be deleted"
         return ServerPlan("Pending", "NameTaken", message, wake=REPEAT_SECONDS)
     message = f"the name is taken by a pod that is not this server's: delete pod {pod.metadata.name}"
     return ServerPlan("Pending", "NameTaken", message, stalled="NameTaken", wake=SLOW_POLL_SECONDS)
@@ -313,7 +313,7 @@ def _rollout(o: Observation) -> Aim:
 
 
 def _replace(o: Observation, aim: Aim) -> ServerPlan:
-    """Drain and delete a pod that is out of date; not before the API server would take its successor."""
+    """Drain and delete a pod that is out of date, once the API server would accept its successor."""
     wanted = template_hash(o.server.spec.template)
     try:
         check = CheckTemplate(build_pod(o.server, o.group), wanted)
@@ -324,9 +324,9 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
     drain = _ours(o)
     is_suspended = drain is not None and drain.scope in STAYS and isinstance(o.admin, Report)
     if aim.serve and not o.has_room and o.pod and (o.pod.holds(names.GATE) or is_suspended):
-        # The group has reckoned with it when it gave the template; since then others may have gone, or it was suspended
-        # and is to serve again.
-        waits = "its template has changed, and too few others of its group serve: waits for them"
+        # The budget had room when the group applied the template; since then, others may have gone, or this server's
+        # suspension may have ended.
+        waits = "its template has changed: waiting for enough others of its group to serve"
         return replace(_keep(o, aim), reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
     step = _stop(o, _rollout(o))
     begins = drain is None or drain.scope != "Rollout"
@@ -336,19 +336,19 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
 
 
 def _check(o: Observation, aim: Aim, check: CheckTemplate) -> ServerPlan:
-    """Until the API server would take the new pod, the old one does what is asked of it."""
+    """Until the API server would accept the new pod, the old one continues as requested."""
     refusal = o.notes.refused(check)
-    if refusal is None and aim.serve and _ours(o):  # a drain under way waits for the answer, and does not go back yet
+    if refusal is None and aim.serve and _ours(o):  # a drain in progress waits for the answer before it is undone
         state, drain = o.server.status.state or "Pending", o.server.status.suspend
-        return ServerPlan(state, "CheckingTemplate", "asks for a dry run of the new template", drain=drain, act=check)
-    # An act that is refused does not wait for long enough to keep a template away that may mend it.
+        return ServerPlan(state, "CheckingTemplate", "checking the new template with a dry run", drain=drain, act=check)
+    # A refused act must not delay the check of a template that may fix it.
     return _beside(o, _told(o, _paced(o, _keep(o, aim)), refusal), check)
 
 
 def _stop(o: Observation, aim: Aim) -> ServerPlan:
-    """Drain, then delete the pod. Whatever is drained can go back to service until the deletion.
+    """Drain, then delete the pod. Until the deletion, the server can return to service.
 
-    With `Termination` a server that serves is drained after the deletion. One that is suspended has left by its gate.
+    With `Termination`, a server that serves is drained after the deletion. A suspended one is already withdrawn.
     """
     if o.server.spec.withdrawal == "Termination" and o.reachable and o.pod and o.pod.holds(names.GATE):
         return _delete(o, aim)
@@ -365,12 +365,12 @@ def _delete(o: Observation, aim: Aim) -> ServerPlan:
 
 
 def _grace(o: Observation) -> int | None:
-    """The pod's own grace period, unless there is nothing to drain and nobody to ask for an end."""
+    """The pod's own grace period, unless there is nothing to drain and no server to ask to stop."""
     return None if o.reachable or isinstance(o.admin, Report) else NOTHING_TO_DRAIN_GRACE_SECONDS
 
 
 def _leave(o: Observation, aim: Aim) -> ServerPlan:
-    """A pod that is being deleted, by whom ever: drained while the hold lasts, then stopped."""
+    """A pod that is being deleted, by anyone: drain it while the hold lasts, then stop the server."""
     if aim.keep:
         timeout = o.server.spec.suspend_timeout_seconds
         aim = (
@@ -381,7 +381,7 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
     if o.container is None:
         return _stopping(o, None, aim)
     if o.notes.acted == StopServer():
-        # Asked to end. If it does not, the kubelet signals it when the hold is over.
+        # If it doesn't stop, the kubelet signals it when the hold is over.
         return _stopping(o, None, aim)
     outcome = take_out(o, aim, stops=True) if o.reachable else "Drained"
     if isinstance(outcome, ServerPlan):
@@ -390,16 +390,16 @@ def _leave(o: Observation, aim: Aim) -> ServerPlan:
         return replace(_stopping(o, outcome, aim), act=StopServer())
     grace = o.pod.metadata.deletion_grace_period_seconds if o.pod else None
     if (outcome == "Forced" or not o.reachable) and (grace or 0) > NOTHING_TO_DRAIN_GRACE_SECONDS:
-        # Nobody to ask for an end, and nothing to wait for: the kubelet takes a shorter grace period.
+        # There is no server to ask to stop, and nothing to wait for: the kubelet accepts a shorter grace period.
         return replace(_stopping(o, outcome, aim), act=DeletePod(NOTHING_TO_DRAIN_GRACE_SECONDS))
     return replace(_stopping(o, outcome, aim), wake=SLOW_POLL_SECONDS)
 
 
 def _restarted_in_place(o: Observation, pod: Pod) -> ServerPlan:
-    """The kubelet ends the container and starts it again, because of a probe or a changed image.
+    """The kubelet restarts the container, because of a probe or a changed image.
 
-    It runs the hold first, as if the pod were deleted. Ending the server ends the hold: then its next container starts
-    as soon as without one.
+    It runs the preStop hook first, as for a deletion. Stopping the server ends the hook, so that the next container
+    starts as soon as without it.
     """
     message = "the kubelet restarts the container in place: see the pod's Events"
     ending = ServerPlan("Stopping", "ContainerRestarted", message, drain=_ours(o), wake=REPEAT_SECONDS)
@@ -411,12 +411,12 @@ def _restarted_in_place(o: Observation, pod: Pod) -> ServerPlan:
 
 
 def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
-    """A pod that nobody ends. It is only let go of where it can't run any more: two would own its volumes otherwise."""
-    unknown = NodeSays(is_off=False, is_ready=False, words="can't be looked at: the operator has no right to")
+    """A pod that doesn't go away. It is force-deleted only if it can't run any more, or two could use its volumes."""
+    unknown = NodeSays(is_off=False, is_ready=False, words="is unknown: the operator is not allowed to read it")
     node = o.node or unknown
     where = f"node {pod.spec.node_name} {node.words}"
     if node.is_off and not isinstance(o.admin, Report):
-        message = f"the pod is let go of, and the server starts elsewhere: its {where}"
+        message = f"the pod is force-deleted, and the server starts on another node: its {where}"
         return replace(leaving, reason="NodeLost", message=message, act=DeletePod(0))
     told = replace(leaving, state="Stopping", wake=OVERDUE_SECONDS)
     overdue_at, silent_since = o.now + o.overdue_in, o.notes.silent_since
@@ -425,11 +425,11 @@ def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
         told = replace(told, message=f"the pod is held by its finalizers: {held}")
         return replace(told, stalled="DeletionOverdue", stalls_at=overdue_at + PASSING_SECONDS)
     if isinstance(o.admin, Report) or node.is_ready:
-        message = f"the pod should be gone, may still run, and its {where}: see the kubelet there"
+        message = f"the pod should be gone, but may still run, and its {where}: check the kubelet there"
         return replace(told, stalled="DeletionOverdue", stalls_at=overdue_at + PASSING_SECONDS, message=message)
     message = (
-        f"the pod is being deleted, and its {where}: bring the node back; or when it is certainly off, delete the Node "
-        f"or taint it {OUT_OF_SERVICE}, and the server starts elsewhere"
+        f"the pod is being deleted, and its {where}: bring the node back; or if it is certainly off, delete the Node "
+        f"or taint it {OUT_OF_SERVICE}, and the server starts on another node"
     )
     lost_at = overdue_at if silent_since is None else min(overdue_at, silent_since + NODE_COMES_SECONDS)
     return replace(told, stalled="NodeLost", stalls_at=lost_at, message=message)
@@ -437,8 +437,9 @@ def _overdue(o: Observation, pod: Pod, leaving: ServerPlan) -> ServerPlan:
 
 def _stopping(o: Observation, outcome: Outcome | None, aim: Aim) -> ServerPlan:
     done = finished(o, outcome) if outcome and o.server.status.state != "Stopping" else None
-    stopping = ServerPlan("Stopping", "Stopping", f"ends: {aim.reason}", drain=o.server.status.suspend, finished=done)
-    # What was cut can't be found out afterwards; an end without a loss is told with the start of the next pod.
+    why = f"stopping: {aim.reason}"
+    stopping = ServerPlan("Stopping", "Stopping", why, drain=o.server.status.suspend, finished=done)
+    # Cut requests can't be counted afterwards; a stop without any is reported with the start of the next pod.
     is_brief = aim.keep and outcome in (None, "Drained")
     return replace(stopping, tell_within=BRIEF_SECONDS) if is_brief else stopping
 
@@ -449,7 +450,7 @@ def _suspend(o: Observation, aim: Aim) -> ServerPlan:
     outcome = take_out(o, aim, stops=False)
     if isinstance(outcome, ServerPlan):
         return outcome
-    message = f"takes no requests: {aim.reason}"
+    message = f"refusing requests: {aim.reason}"
     return ServerPlan(
         "Suspended",
         "Suspended",
@@ -461,15 +462,15 @@ def _suspend(o: Observation, aim: Aim) -> ServerPlan:
 
 
 def _serve(o: Observation) -> ServerPlan:
-    """To Running from wherever the server is: unshed, resumed, and then back in its Services."""
+    """To Running from any state: unshed, resume, and then back to its Services."""
     pod = cast("Pod", o.pod)
     gate_open = pod.holds(names.GATE)
     serves = gate_open and o.has_served and pod.holds("Ready")
-    running = ServerPlan("Running", "Running", "serves")
+    running = ServerPlan("Running", "Running", "serving")
     if o.missed and serves:
         return replace(running, wake=REPEAT_SECONDS)
     if isinstance(o.admin, AdminFailure) and serves:
-        # Requests are answered: what is broken is our way to ask. It is told, and nothing is taken away.
+        # Requests are served; only the admin endpoint is broken. That is reported, and the server stays in service.
         told = replace(running, stalled=f"Admin{o.admin.kind}", stalls_at=o.admin_stalls_at, message=o.admin.message)
         return replace(told, wake=SUSPENDED_POLL_SECONDS)
     if booting := boot(o):
@@ -477,18 +478,18 @@ def _serve(o: Observation) -> ServerPlan:
     report, container = cast("Report", o.admin), o.container
     if report.suspend_state != "RUNNING" and o.has_served and not _ours(o):
         message = (
-            f"the server says {report.suspend_state}, and not because of an operator: resume it where it was suspended"
+            f"the server is {report.suspend_state}, but not by the operator: resume it the way it was suspended"
         )
         stalls_at = (o.now if o.drifted_since is None else o.drifted_since) + PASSING_SECONDS
         drifted = ServerPlan("Unknown", "Drifted", message, drifted=True, stalled="Drifted", wake=SLOW_POLL_SECONDS)
         return replace(drifted, stalls_at=stalls_at)
-    resuming = ServerPlan("Starting", "Resuming", "goes back to service", drain=_ours(o), finished=_aborted(o))
+    resuming = ServerPlan("Starting", "Resuming", "returning to service", drain=_ours(o), finished=_aborted(o))
     if report.shed:
         return replace(resuming, act=Unshed())
     if report.suspend_state != "RUNNING":
         return replace(resuming, act=ResumeServer())
     if not gate_open or not o.has_served:
-        # Nothing is left to take back: what is asked for from here on is another drain, with its own clock.
+        # Nothing is left to undo: a request from here on is another drain, with its own timeout.
         served = container.container_id if container else ""
         gate = SetGate(open=True, reason="ServerRuns", served_container=served)
         taken_back = o.server.status.suspend is not None
@@ -499,7 +500,7 @@ def _serve(o: Observation) -> ServerPlan:
 
 
 def _ours(o: Observation) -> Drain | None:
-    """The suspension that is written down for this very container: what the operator may take back."""
+    """The suspension that is recorded for this container: the operator may undo it."""
     drain = o.server.status.suspend
     return drain if drain and o.container and drain.container_id == o.container.container_id else None
 

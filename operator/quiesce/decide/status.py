@@ -1,4 +1,4 @@
-"""What the statuses say: from an observation and the plan that was made of it."""
+"""The statuses: from an observation and the plan that was made from it."""
 
 import msgspec
 
@@ -16,15 +16,15 @@ from quiesce.model.times import Moment, Seconds, moment
 
 replace = msgspec.structs.replace
 
-NAMED = 5  # as many are named in a message
+NAMED = 5  # a message names at most so many
 SETTLED = ("Running", "Suspended", "Stopped")
-# Of a group's condition Ready, by what its servers are declared to be: when they are, and when some are not.
+# The reasons of a group's condition Ready, by the servers' declared state: for all in it, and for some not.
 READY_REASONS = {
     "Running": ("AllServe", "SomeDoNotServe"),
     "Suspended": ("AllSuspended", "SomeNotSuspended"),
     "Stopped": ("AllStopped", "SomeNotStopped"),
 }
-# How often a group's counts, and the conditions that tell of them, are written while it goes on with what it is at.
+# How often a group's counts, and the conditions that report them, are written while it makes progress.
 PROGRESS = ("Ready", "Progressing", "Reconciling")
 PROGRESS_SECONDS = 20.0
 
@@ -46,7 +46,7 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
         _probes_fact(unsafe_probe(o.server)),
         _proxies_fact(proxied(o)),
     )
-    # What is to be made of a new template is not known before the API server has said what it makes of it.
+    # A new template doesn't count as observed before the API server has accepted or rejected it.
     generation = before.observed_generation if isinstance(plan.act, CheckTemplate) else metadata.generation
     return AppServerStatus(
         state=plan.state,
@@ -62,26 +62,26 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
 
 
 def _patient(o: Observation, plan: ServerPlan) -> ServerPlan:
-    """What may pass by itself is what the server waits for, and nobody is called before its time."""
+    """A problem that may resolve itself is what the server waits for, and not yet reported as stalled."""
     if plan.stalled in ("", o.told_stalled) or o.now >= plan.stalls_at:
         return plan
     return replace(plan, stalled="", reason=plan.stalled)
 
 
 def _is_as_declared(o: Observation, plan: ServerPlan) -> bool:
-    """Whether the server is what the specs say; annotations may have it otherwise for a while."""
+    """Whether the server is in the state that the specs declare, regardless of annotations."""
     if o.server.metadata.deletion_timestamp or plan.state != declared_of(o.server, o.group):
         return False
     return plan.state != "Running" or _is_let_in(o)
 
 
 def _is_settled(o: Observation, plan: ServerPlan) -> bool:
-    """Whether nothing is left to do for what is asked of the server."""
+    """Whether the server has reached its desired state."""
     aim = aim_of(o.server, o.group)
     wanted = "Running" if aim.serve else "Suspended" if aim.keep else "Stopped"
     if aim.scope == "Removal" or plan.state != wanted:
         return False
-    # A new template that the API server is yet to be asked about adds nothing to what the status says.
+    # A new template that the API server has yet to check doesn't change what the status says.
     asks = isinstance(plan.act, CheckTemplate) and o.notes.refused(plan.act) is None
     outdated = o.out_of_date and not (asks and o.told_settled)
     return not outdated and (plan.state != "Running" or _is_let_in(o))
@@ -92,14 +92,14 @@ def _is_let_in(o: Observation) -> bool:
 
 
 def to_tell(o: Observation, plan: ServerPlan) -> tuple[AppServerStatus | None, Untold | None]:
-    """The status to write now; or the one that is to wait, in case it is over before it is due; or neither."""
+    """The status to write now; or the one to hold back, in case the state is over before it is due; or neither."""
     after, before = server_status(o, plan), o.notes.untold
     written = before.written if before else o.server.status
     if not worth_writing(written, after):
         return None, None
     same = before is not None and before.status.state == after.state
     since = before.since if before and same else o.now
-    # One that the API server has not taken is tried again now and then, and at once when the state is another.
+    # A status that the API server rejected is retried now and then, and immediately if the state has changed.
     due = max(since + plan.tell_within, o.notes.write_at if same else 0)
     if o.now >= due:
         return after, None
@@ -107,21 +107,21 @@ def to_tell(o: Observation, plan: ServerPlan) -> tuple[AppServerStatus | None, U
 
 
 def unwritten(o: Observation, status: AppServerStatus, write_at: Seconds) -> Untold:
-    """A status that the API server has not taken: it counts as long as what it was made of."""
+    """A status that the API server rejected: it stays in effect until the server's state changes."""
     before = o.notes.untold
     written = before.written if before else o.server.status
     return Untold(o.server.metadata.uid, written, status, since=o.now, due=write_at)
 
 
 def status_refused(why: str) -> Note:
-    return Note("StatusRefused", f"the status can't be written, and is not what it should be: {why}")
+    return Note("StatusRefused", f"the status can't be written, and is out of date: {why}")
 
 
 def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
-    """Whether anything has changed that matters.
+    """Whether anything that matters has changed.
 
-    What the server says changes with every look, and is written along with the rest; so is the observed generation
-    until the server has settled, or needs a person who may have changed the spec.
+    What the server reports changes with every poll, and is written together with other changes; so is the observed
+    generation until the server has settled, or is stalled and the spec may have been changed to fix it.
     """
     same = replace(before, server=after.server, active_requests=after.active_requests)
     if after.state not in SETTLED and not any(c.type == "Stalled" and c.status == "True" for c in after.conditions):
@@ -134,13 +134,13 @@ def _generation_aside(before: AppServerStatus, after: AppServerStatus) -> tuple[
 
 
 def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
-    """A change of state, a new complaint, and the end of one."""
+    """Events for a change of state, a new complaint, and the end of a drain."""
     before = o.server.status
     told = {(c.type, c.status, c.reason) for c in before.conditions}
     notes = [note for note in plan.notes if note.reason == "NothingToDo"]
     warnings = (*(note for note in plan.notes if note.warning), unsafe_probe(o.server), proxied(o))
     notes += [note for note in warnings if note and _is_new(note, before.conditions)]
-    # What may pass by itself was told when it began.
+    # A problem that may resolve itself was reported when it began.
     is_known = ("Stalled", "True", plan.stalled) in told or (plan.stalls_at and o.told_reason == plan.stalled)
     if plan.stalled and not is_known:
         notes.append(Note(plan.stalled, plan.message))
@@ -148,7 +148,7 @@ def server_events(o: Observation, plan: ServerPlan) -> tuple[Note, ...]:
         notes.append(Note(plan.reason, plan.message, warning=False))
     if plan.finished:
         drain = plan.finished
-        left = f", {drain.active_requests} requests were still active" if drain.active_requests else ""
+        left = f", with {drain.active_requests} requests still active" if drain.active_requests else ""
         message = f"drained for {drain.duration_seconds:g} s{left}"
         reason = "Drained" if drain.outcome == "Drained" else f"Drain{drain.outcome}"
         notes.append(Note(reason, message, warning=drain.outcome in ("TimedOut", "Forced")))
@@ -160,9 +160,9 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
     replicas = group.spec.replicas
     accepted, _ = accepted_suspend(group.metadata, before.accepted_suspend)
     requested = plan.restart_requested_at
-    # One that servers are still to be brought up to has not been observed for whoever waits for it.
+    # For tools that wait for it, a generation isn't observed until all servers have been updated to it.
     generation = before.observed_generation if is_pending(o, plan) else group.metadata.generation
-    waits = f"; waits for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
+    waits = f"; waiting for {_some(_why(o, plan), ', ')}" if plan.waits_for else ""
     held = f"; maxUnavailable is used up by {_some(plan.held_by, ', ')} (suspended)" if plan.held_by else ""
     progress = f"{plan.updated} of {replicas} up to date, {plan.ready} serve{waits}{held}"
     ready, ready_reason = _is_group_as_declared(o, plan)
@@ -193,7 +193,7 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
 
 
 def _is_group_as_declared(o: GroupObservation, plan: GroupPlan) -> tuple[bool, str]:
-    """Whether as many servers as there are to be are what the group's spec says, and the reason for it."""
+    """Whether `replicas` servers are in the state that the group's spec declares, and the reason."""
     spec = o.group.spec
     declared = strongest(spec.desired_state, spec.template.spec.desired_state)
     stopped = sum(m.server.status.state == "Stopped" and m.name not in plan.leaving for m in o.members)
@@ -203,7 +203,7 @@ def _is_group_as_declared(o: GroupObservation, plan: GroupPlan) -> tuple[bool, s
 
 
 def group_due(before: ServerGroupStatus, after: ServerGroupStatus, written_at: Seconds) -> Seconds | None:
-    """When a group's status is to be written: a past time for at once, None for never."""
+    """When a group's status is due to be written: a time in the past for now, None for never."""
     if before == after:
         return None
     counts = {"ready_replicas": after.ready_replicas, "updated_replicas": after.updated_replicas}
@@ -230,14 +230,14 @@ def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:
 
 
 def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
-    """The servers that are waited for, each with what it says that it waits for itself."""
+    """The servers that the group waits for, each with what it waits for itself."""
     said = {
         member.name: condition.message
         for member in o.members
         for condition in member.server.status.conditions
         if condition.type == "Progressing" and condition.status == "True" and condition.message
     }
-    said |= dict.fromkeys(o.going, "the one before it is being deleted")
+    said |= dict.fromkeys(o.going, "its predecessor is being deleted")
     return tuple(f"{name} ({shown(said[name], QUOTE_BYTES)})" if name in said else name for name in plan.waits_for)
 
 
@@ -255,7 +255,7 @@ def _phase(o: GroupObservation, plan: GroupPlan) -> str:
         return "Settled"
     if plan.leaving:
         return "ScalingDown"
-    # A roll is over when its last server serves.
+    # A rollout is over when its last server serves.
     rolls = plan.updated < min(len(o.members), o.group.spec.replicas) or _told_phase(o) == "RollingUpdate"
     return "RollingUpdate" if rolls else "Waiting"
 
@@ -268,7 +268,7 @@ Fact = tuple[str, bool, str, str]  # type, status, reason, message of a conditio
 
 
 def _reconciling_fact(stalled: str, reason: str, message: str, *, progressing: bool) -> Fact:
-    """What kstatus calls in progress: it goes on by itself. What needs a person first is stalled, and failed there."""
+    """What kstatus calls in progress: it continues without you. Stalled needs intervention: failed, in kstatus."""
     if stalled:
         return ("Reconciling", False, stalled, "")
     return ("Reconciling", progressing, reason, message if progressing else "")

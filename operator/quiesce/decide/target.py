@@ -1,4 +1,4 @@
-"""What a group wants: of each server, and how many of them."""
+"""The desired state of a group: the spec of its servers, and their number."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ replace = msgspec.structs.replace
 
 
 def target_spec(group: ServerGroup) -> AppServerSpec:
-    """The spec that servers are to have: the group's, with the stamp of the last restart in the pod template."""
+    """The desired spec of the servers: the group's, with the time of the last restart in the pod template."""
     spec, requested = group.spec.template.spec, group.status.restart_requested_at
     if requested is None:
         return spec
@@ -25,12 +25,12 @@ def target_spec(group: ServerGroup) -> AppServerSpec:
 
 
 def target_hash(group: ServerGroup) -> str:
-    """Of the pod template that servers are to have."""
+    """The hash of the servers' desired pod template."""
     return template_hash(target_spec(group).template)
 
 
 def flaw(server: AppServer, group: ServerGroup | None) -> str:
-    """Why no pod can be made of a server's spec; empty when one can."""
+    """Why no pod can be created from a server's spec; empty if one can."""
     try:
         build_pod(server, group)
     except BadTemplateError as error:
@@ -39,14 +39,14 @@ def flaw(server: AppServer, group: ServerGroup | None) -> str:
 
 
 def flaw_of_group(group: ServerGroup) -> str:
-    """Why no pod can be made of what servers are to have."""
+    """Why no pod can be created from the servers' desired spec."""
     own = group.metadata
     found = flaw(AppServer(OwnMetadata(name=f"{own.name}-0", namespace=own.namespace), target_spec(group)), group)
     return f"spec.template.{found}" if found else ""
 
 
 def is_serving(member: Member, group: ServerGroup) -> bool:
-    """Whether the server serves now and nothing that is already decided will take it out."""
+    """Whether the server serves now, and no decision already made takes it out of service."""
     return _serves(member, group) and member.pod_is_current and not member.is_to_restart
 
 
@@ -55,16 +55,16 @@ def _serves(member: Member, group: ServerGroup) -> bool:
     return (
         member.serves
         and server.metadata.deletion_timestamp is None
-        # Of a status that could never be written, and of a pod that is no server's yet, the pod has to do.
+        # If the status could never be written, or no server owns the pod yet, the pod alone decides.
         and (server.status.state in ("Running", None) or member.has_strange_pod)
         and aim_of(server, group).serve
     )
 
 
 def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
-    """`replicas`, and in a roll as many more as `maxSurge` allows: they come first, and go when all others serve.
+    """`replicas`, and during a rollout up to `maxSurge` more: they start first, and go when all others serve.
 
-    What is there beyond `replicas` stays until the rest of a roll is done, and is not made for anything but a roll.
+    Existing servers beyond `replicas` stay until the rollout is complete; only a rollout creates them.
     """
     replicas, wanted = group.spec.replicas, target_hash(group)
     limit = replicas + max_surge(group)
@@ -78,10 +78,10 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
 
 
 def has_room(group: ServerGroup, one: Member, others: tuple[Member, ...], now: Seconds) -> bool:
-    """Whether a roll may take a server out: enough of the others serve, or it has not served for a while itself.
+    """Whether a rollout may take a server out: enough of the others serve, or it has not served for a while itself.
 
-    Of the others that serve and are to be replaced too, those of lower ordinals count: if all did, several could go at
-    once, and if none did, they would wait for each other.
+    Others that serve and still have to be replaced count if their ordinal is lower: if all counted, several could be
+    taken out at the same time; if none did, they would wait for each other.
     """
     if one.unready_for(now) >= UNREADY_SECONDS:
         return True

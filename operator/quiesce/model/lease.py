@@ -10,14 +10,14 @@ from quiesce.model.objects import Narrow
 class LeaseSpec(Narrow, frozen=True):
     holder_identity: str = ""
     lease_duration_seconds: int = 0
-    # For people: nobody compares them with a clock of their own.
+    # Only informative: no process compares them with its own clock.
     acquire_time: str = ""
     renew_time: str = ""
     lease_transitions: int = 0
 
 
 class Lease(msgspec.Struct, frozen=True):
-    metadata: dict[str, Any]  # as it came: a write replaces the whole object
+    metadata: dict[str, Any]  # as it was read: a write replaces the whole object
     spec: LeaseSpec = LeaseSpec()
 
     @property

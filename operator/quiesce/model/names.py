@@ -26,7 +26,7 @@ SURGE = f"{GROUP}/surge"
 RESTARTED_AT = f"{GROUP}/restarted-at"
 
 # The pod's readiness gate: a pod is in its Services' endpoints only while this condition is True. While it is, the pod
-# has a label of the same name, for balancers that target pods whatever their conditions say.
+# has a label of the same name, for load balancers that target pods regardless of their conditions.
 GATE = f"{GROUP}/serving"
 FINALIZER = f"{GROUP}/drain"
 MANAGER = "quiesce"

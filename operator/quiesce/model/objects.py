@@ -1,4 +1,4 @@
-"""The parts of Kubernetes objects that the operator reads: decoding skips the rest, to keep memory and time small."""
+"""The parts of Kubernetes objects that the operator reads: decoding skips the rest, to save memory and time."""
 
 import re
 from datetime import datetime
@@ -42,7 +42,7 @@ class Metadata(Narrow, frozen=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name: what tells objects of one kind apart at one time."""
+        """Namespace and name: unique among the objects of one kind that exist at the same time."""
         return (self.namespace, self.name)
 
     @property
@@ -50,17 +50,17 @@ class Metadata(Narrow, frozen=True):
         return next((owner for owner in self.owner_references if owner.controller), None)
 
     def is_owned_by(self, uid: str) -> bool:
-        """Whether the object with this UID is its controller: one of the same name may be yesterday's."""
+        """Whether the object with this UID is its controller: a deleted object may have had the same name."""
         return self.owner is not None and self.owner.uid == uid
 
 
 class OwnMetadata(Metadata, frozen=True):
-    """Of the operator's own kinds: of all others, who wrote what would be most of what is kept."""
+    """For the operator's own kinds: for other kinds, `managedFields` would make up most of the cache."""
 
     managed_fields: tuple[ManagedFields, ...] = ()
 
     def annotated_by(self, annotation: str) -> str:
-        """The field manager that set an annotation; empty when the API server does not say."""
+        """The field manager that set an annotation; empty if it is not known."""
         for entry in self.managed_fields:
             if f"f:{annotation}" in entry.fields_v1.get("f:metadata", {}).get("f:annotations", {}):
                 return entry.manager
@@ -123,7 +123,7 @@ class ContainerStatus(Narrow, frozen=True):
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
     ready: bool = False
-    started: bool = False  # of an init container: it is a sidecar, and has started
+    started: bool = False  # for an init container: it is a sidecar, and has started
     restart_count: int = 0
     image: str = ""
     state: ContainerState = ContainerState()
@@ -156,13 +156,13 @@ class Pod(Narrow, frozen=True):
     status: PodStatus = PodStatus()
 
     def port(self, *names: str) -> NamedPort | None:
-        """The port of the first of these names that there is; of several, the first container's, as for a Service."""
+        """The port with the first of these names that exists; of several, the first container's, as for a Service."""
         ports = [(port.name, NamedPort(c.name, port.container_port)) for c in self.spec.containers for port in c.ports]
         return next((found for name in names for known, found in ports if known == name), None)
 
     @property
     def addresses(self) -> set[str]:
-        """One of each IP family that the cluster has; none before the pod has started."""
+        """One for each IP family of the cluster; none before the pod has started."""
         return {address for address in (self.status.pod_ip, *(one.ip for one in self.status.pod_ips)) if address}
 
     def condition(self, kind: str) -> Condition | None:
@@ -206,7 +206,7 @@ class Endpoint(Narrow, frozen=True):
 
     @property
     def is_ready(self) -> bool:
-        """An endpoint that does not say is to be taken as ready (EndpointSlice API, `conditions.ready`)."""
+        """An endpoint without this condition counts as ready (EndpointSlice API, `conditions.ready`)."""
         return self.conditions.ready is not False
 
 
@@ -239,7 +239,7 @@ class Service(Narrow, frozen=True):
 
     @property
     def publishes_not_ready(self) -> bool:
-        """Whether its EndpointSlices call every address ready, whatever the pods say."""
+        """Whether its EndpointSlices list every address as ready, regardless of the pods' conditions."""
         return bool(self.spec.get("publishNotReadyAddresses"))
 
 
@@ -249,7 +249,7 @@ class InvolvedObject(Narrow, frozen=True):
 
 
 class Event(Narrow, frozen=True):
-    """An Event of the kubelet's that says `Killing` (core/v1)."""
+    """A `Killing` Event of the kubelet (core/v1)."""
 
     metadata: Metadata
     involved_object: InvolvedObject = InvolvedObject()
@@ -258,9 +258,9 @@ class Event(Narrow, frozen=True):
 
     @property
     def restarted_container(self) -> str:
-        """The container that the kubelet ends to start it again in the same pod; empty for any other Event.
+        """The container that the kubelet restarts in place; empty for any other Event.
 
-        Of an end for good, the message has no cause (the kubelet's `killContainer`, `computePodActions`).
+        Without a restart, the message gives no cause (the kubelet's `killContainer`, `computePodActions`).
         """
         found = CONTAINER.fullmatch(self.involved_object.field_path)
         return found[1] if found and not self.message.startswith("Stopping container") else ""
@@ -299,5 +299,5 @@ class Budget(Narrow, frozen=True):
     spec: dict[str, Any] = {}
 
 
-# What a group keeps beside its servers.
+# What a group maintains besides its servers.
 Kept = Service | Budget

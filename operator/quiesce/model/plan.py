@@ -1,4 +1,4 @@
-"""What a decision says: what to do next, why, and what to tell. Plans are values; `control` carries them out."""
+"""What a decision says: what to do next, why, and what to report. Plans are values; `control` carries them out."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from quiesce.model.times import Seconds
 
 
 class Act(msgspec.Struct, frozen=True):
-    """One step. `control` does it, returns, and looks at the world again."""
+    """One step. `control` performs it, returns, and observes the cluster again."""
 
 
 class AddFinalizer(Act, frozen=True):
@@ -22,13 +22,13 @@ class RemoveFinalizer(Act, frozen=True):
 
 
 class ConsumeAnnotation(Act, frozen=True):
-    """Take a one-shot annotation away; what it asked for stands in the status by then."""
+    """Remove a one-shot annotation; by then, the request is recorded in the status."""
 
     annotation: str
 
 
 class CheckTemplate(Act, frozen=True):
-    """Ask the API server, by a dry run, whether it would take the pod of a new template."""
+    """Ask the API server, with a dry run, whether it would accept the pod of a new template."""
 
     pod: dict[str, Any]
     template_hash: str
@@ -39,16 +39,16 @@ class CreatePod(Act, frozen=True):
 
 
 class AdoptPod(Act, frozen=True):
-    """Become the owner of a pod that has none, or in place of one that is gone, which this UID names."""
+    """Become the owner of a pod that has none, or whose owner, with the UID `gone`, no longer exists."""
 
     owner: dict[str, Any]
     gone: str = ""
 
 
 class SetGate(Act, frozen=True):
-    """Open or close the readiness gate, and put the label of its name on the pod or take it off, in one write.
+    """Open or close the readiness gate, and add or remove the label of the same name, in one write.
 
-    `served_container` is written down with it: the container that clients are, or were, let in to.
+    `served_container` is recorded with it: the container that receives requests, or did.
     """
 
     open: bool
@@ -57,13 +57,13 @@ class SetGate(Act, frozen=True):
 
 
 class LabelPod(Act, frozen=True):
-    """Put labels back that somebody has taken off, or changed; None takes one off."""
+    """Restore labels that were removed or changed; None removes one."""
 
     labels: dict[str, str | None]
 
 
 class Shed(Act, frozen=True):
-    """Every answer of the server closes its connection from now on."""
+    """From now on, every response of the server closes its connection."""
 
 
 class Unshed(Act, frozen=True):
@@ -71,7 +71,7 @@ class Unshed(Act, frozen=True):
 
 
 class SuspendServer(Act, frozen=True):
-    """The hard suspend: the server refuses new work from here on."""
+    """The hard suspend: the server refuses new work from now on."""
 
 
 class ResumeServer(Act, frozen=True):
@@ -79,17 +79,17 @@ class ResumeServer(Act, frozen=True):
 
 
 class StopServer(Act, frozen=True):
-    """End the server's process. Only where the kubelet is ending it too: it starts any other process again."""
+    """End the server's process. Only if the kubelet is terminating the container too: otherwise, it restarts it."""
 
 
 class DeletePod(Act, frozen=True):
-    """Delete this pod, no other of its name. `grace_seconds` None: the pod's own grace period."""
+    """Delete this pod, and no other with its name. `grace_seconds` None: the pod's own grace period."""
 
     grace_seconds: int | None = None
 
 
 class ApplyServer(Act, frozen=True):
-    """Create an AppServer of a group, or bring it to this manifest."""
+    """Create an AppServer of a group, or update it to this manifest."""
 
     manifest: dict[str, Any]
 
@@ -100,7 +100,7 @@ class DeleteServer(Act, frozen=True):
 
 
 class ApplyObject(Act, frozen=True):
-    """Create an object that the group keeps beside its servers, or bring it to this manifest."""
+    """Create an object that the group maintains besides its servers, or update it to this manifest."""
 
     manifest: dict[str, Any]
 
@@ -111,12 +111,12 @@ class DeleteObject(Act, frozen=True):
     uid: str
 
 
-# Before these, the world is looked at live: they take something away that the next look can't give back at once.
+# Before these, the objects are read live: what they do can't be undone immediately.
 DISRUPTIVE = (RemoveFinalizer, AdoptPod, SetGate, SuspendServer, StopServer, DeletePod, ApplyServer, DeleteServer)
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something to tell as an Event: a bad value, a request with nothing to act on."""
+    """Something to report as an Event: a bad value, a request with nothing to act on."""
 
     reason: str
     message: str
@@ -134,13 +134,13 @@ class ServerPlan(msgspec.Struct, frozen=True):
     message: str
     act: Act | None = None
     wake: Seconds | None = None
-    # For how long it may stay unwritten: what is over by then is told along with what comes next.
+    # How long the status may stay unwritten: what is over by then is reported together with what comes next.
     tell_within: Seconds = 0
     drain: Drain | None = None
     finished: LastDrain | None = None
     restart_pod_uid: str | None = None
-    stalled: str = ""  # a reason, when something is wrong that a person may have to mend
-    stalls_at: Seconds = 0  # from when on: what is wrong for less than so long may pass by itself
+    stalled: str = ""  # a reason, if something is wrong that may need intervention
+    stalls_at: Seconds = 0  # when it counts as stalled: until then, it may resolve itself
     drifted: bool = False
     notes: tuple[Note, ...] = ()
 
@@ -149,6 +149,6 @@ class ServerPlan(msgspec.Struct, frozen=True):
 
 
 def _fit_to_be_shown(said: Note | ServerPlan, **limits: int) -> None:
-    """What others wrote comes into these fields by many ways: it is cleaned and bounded here, for all of them."""
+    """Text from outside reaches these fields in many ways: it is escaped and truncated here, for all of them."""
     for field, limit in limits.items():
         msgspec.structs.force_setattr(said, field, shown(getattr(said, field), limit))

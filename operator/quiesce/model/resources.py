@@ -8,7 +8,7 @@ import msgspec
 from quiesce.model.objects import Condition, Narrow, OwnMetadata
 
 DesiredState = Literal["Running", "Suspended", "Stopped"]
-# How a server that is to stop leaves its Services: by its gate, or by the deletion of its pod.
+# How a server that is being stopped leaves its Services: by its gate, or by the deletion of its pod.
 Withdrawal = Literal["Gate", "Termination"]
 State = Literal[
     "Pending", "Starting", "Running", "PreSuspend", "Suspending", "Suspended", "Stopping", "Stopped", "Unknown"
@@ -17,10 +17,10 @@ Outcome = Literal["Drained", "TimedOut", "Forced", "Aborted"]
 # Why a server is taken out of service: who asked at which scope.
 Scope = Literal["Server", "Group", "Spec", "Rollout", "Stop", "Removal", "Deletion"]
 
-# Of these the server stays, suspended; all others end its pod.
+# With these, the server stays, suspended; all others end with the deletion of its pod.
 STAYS: tuple[Scope, ...] = ("Server", "Group", "Spec")
 
-# The `observedGeneration` of an object that no operator has looked at yet; the CRDs have it as the default.
+# The `observedGeneration` of an object that no operator has observed yet; the default in the CRDs.
 NOT_OBSERVED = -1
 
 
@@ -44,7 +44,7 @@ class AppServerSpec(Narrow, frozen=True):
 
 
 class Drain(Narrow, frozen=True):
-    """A server being taken out of service, or kept out: written before each step, so that a new process goes on."""
+    """A server being taken out of service, or kept out: written before each step, so that a new process continues."""
 
     scope: Scope
     since: datetime
@@ -54,7 +54,7 @@ class Drain(Narrow, frozen=True):
     suspending_since: datetime | None = None
     deadline: datetime | None = None
     forced: bool = False
-    drained: bool = False  # the server was suspended: what comes after is no drain of its own
+    drained: bool = False  # the server was suspended: what follows is not another drain
     # Services that publish addresses that are not ready: the withdrawal can't be seen in them.
     unconfirmable: tuple[str, ...] = ()
 
@@ -67,7 +67,7 @@ class LastDrain(Narrow, frozen=True):
 
 
 class ServerSays(Narrow, frozen=True):
-    """What the server itself said when it was last asked, in its own words."""
+    """What the server itself reported when it was last queried, unchanged."""
 
     suspend_state: str = ""
     server_state: str = ""
@@ -130,7 +130,7 @@ class ServerGroupSpec(Narrow, frozen=True):
 
 class ServerGroupStatus(Narrow, frozen=True):
     observed_generation: int = NOT_OBSERVED
-    # Not yet counted is None; a zero is written.
+    # None: not counted yet. A zero is written.
     replicas: int | None = None
     ready_replicas: int | None = None
     updated_replicas: int | None = None

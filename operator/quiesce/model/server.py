@@ -1,4 +1,4 @@
-"""What a server says at its admin endpoint."""
+"""What a server reports at its admin endpoint."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ SuspendState = Literal["RUNNING", "PRE_SUSPEND", "SUSPENDING", "SUSPENDED"]
 class Report(msgspec.Struct, frozen=True):
     """One look at a server.
 
-    `runs` is false while it boots or stops, and while it serves nobody until something else is done to it: `waits_for`
-    says what. `active_requests` is None when the server does not count them.
-    `shed` says whether something makes answers close their connections, `sheds_all` whether nothing is left that does
-    not: both hold for a server that is shed, and only the second for one that has no HTTP hosts.
+    `runs` is false while it boots or stops, and while it serves no requests until someone intervenes: `waits_for` says
+    how. `active_requests` is None if the server does not count them.
+    `shed` says whether any HTTP host closes connections with its responses, `sheds_all` whether every host does: both
+    are true for a server that is shed, and only the second for a server without HTTP hosts.
     """
 
     suspend_state: SuspendState
@@ -29,9 +29,9 @@ FailureKind = Literal["Unreachable", "Unauthorized", "Forbidden", "Unexpected", 
 
 
 class AdminFailure(msgspec.Struct, frozen=True):
-    """Why a server could not be asked, in words for the person who can mend it.
+    """Why a server could not be queried, in words for whoever can fix it.
 
-    `Unreachable` is what booting and stopping servers do as well; the other kinds need a person.
+    Servers are `Unreachable` also while they boot and stop; the other kinds need intervention.
     """
 
     kind: FailureKind

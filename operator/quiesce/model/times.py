@@ -1,4 +1,4 @@
-"""Times: seconds since the epoch for reckoning, `datetime` where Kubernetes writes them (RFC 3339)."""
+"""Times: seconds since the epoch for calculations, `datetime` where Kubernetes writes them (RFC 3339)."""
 
 from datetime import UTC, datetime
 
@@ -11,5 +11,5 @@ def seconds(time: datetime | None) -> Seconds | None:
 
 
 def moment(time: Seconds) -> datetime:
-    """A time to write down, in milliseconds: a drain takes seconds, and its phases less."""
+    """A time to record, in milliseconds: a drain takes seconds, and its phases less."""
     return datetime.fromtimestamp(round(time, 3), UTC)
