@@ -1,4 +1,4 @@
-# Quiesce's image: a virtual environment on Debian's own Python. It writes nothing: pip compiles what it installs.
+# Quiesce's image: a virtual environment on Debian's Python. It needs no writable files: pip compiles what it installs.
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv
 RUN python3 -m venv /opt/quiesce
@@ -21,6 +21,6 @@ LABEL org.opencontainers.image.title="Quiesce" \
       org.opencontainers.image.description="Stops, drains and rolls application servers on Kubernetes without losing a request" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A number, so that the kubelet can tell that it is not root; any other will do.
+# A number, so that the kubelet can tell that it is not root; any other number works too.
 USER 65532:65532
 ENTRYPOINT ["/opt/quiesce/bin/python", "-m", "quiesce"]

@@ -72,7 +72,7 @@ def _watch(
         except msgspec.ValidationError as error:
             own = body.get("metadata", {})
             where = f"{resource[2]} {own.get('namespace')}/{own.get('name')}"
-            logger.error("skipped %s, which can't be read: %s", where, error)
+            logger.error("skipped %s, which can't be decoded: %s", where, error)
             return
         if event["type"] is None:
             operator.listed()

@@ -183,7 +183,7 @@ def test_the_policy_takes_metadata_that_is_absent_null_or_empty(
     ("where", "says"),
     [
         (("metadata.annotations", names.SUSPEND), 'quiesce.dev/suspend="" is not true'),
-        (("metadata.annotations", "quiesce.dev/suspnd"), "quiesce.dev/suspnd means nothing"),
+        (("metadata.annotations", "quiesce.dev/suspnd"), "quiesce.dev/suspnd is not supported"),
         (("metadata.labels", names.SERVER_GROUP), 'quiesce.dev/group="" belongs on'),
     ],
 )
@@ -235,8 +235,8 @@ def test_the_policy_refuses_a_groups_label_on_another_server(
     dry: pykube.HTTPClient, manifest: MakeManifest, name: str
 ) -> None:
     message = refusal(dry, in_group(manifest("AppServer"), name))
-    assert 'metadata.labels: quiesce.dev/group="shop" belongs on that group\'s servers alone' in message
-    assert f"is called {name}" in message
+    assert 'metadata.labels: quiesce.dev/group="shop" is only for servers of that group' in message
+    assert f"is named {name}" in message
 
 
 def in_group(thing: Manifest, name: str) -> Manifest:
@@ -263,9 +263,9 @@ def test_the_policy_refuses_annotations_that_mean_nothing(
     dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, key: str
 ) -> None:
     message = refusal(dry, changed(manifest(kind), "metadata.annotations", {key: "true"}))
-    assert f"metadata.annotations: {key} means nothing on {kind}s" in message
+    assert f"metadata.annotations: {key} is not supported on {kind}s" in message
     assert names.SUSPEND_REASON in message
-    assert names.SURGE not in message.partition("there are")[2]
+    assert names.SURGE not in message.partition("supported: ")[2]
 
 
 def test_an_old_annotation_that_means_nothing_is_in_nobodys_way(

@@ -21,7 +21,7 @@ RESTART_SECONDS = 3  # of an admin endpoint
 
 # Two at a time: the reason that is told, and some of its words. What is only slow is nothing to tell.
 FAULTS = (
-    {"hang": ("AdminUnreachable", "did not answer within 5 s"), "slow": ("NotStalled", "")},
+    {"hang": ("AdminUnreachable", "did not respond within 5 s"), "slow": ("NotStalled", "")},
     {"401": ("AdminUnauthorized", "Secret 'admin'"), "html": ("AdminUnexpected", "It works!")},
     {"json": ("AdminUnexpected", "UP"), "down": ("AdminUnreachable", "can't be reached")},
 )

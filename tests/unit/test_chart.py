@@ -185,7 +185,7 @@ def every(thing: Any, *keys: str) -> Iterator[Any]:
 def test_an_image_has_to_be_named() -> None:
     done = helm("image.repository=")
     assert done.returncode != 0
-    assert "image.repository: say where the operator's image is" in done.stderr
+    assert "image.repository: set the location of the operator's image" in done.stderr
 
 
 def test_a_digest_takes_the_place_of_the_tag() -> None:

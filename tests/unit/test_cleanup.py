@@ -65,7 +65,7 @@ class FakeRemains:
 
     async def leave_out_forbidden(self) -> list[str]:
         if self.looks:
-            raise ClusterError(self.looks, "no namespace is left to look after")
+            raise ClusterError(self.looks, "no namespace is left to manage")
         return []
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None:
@@ -245,7 +245,7 @@ def test_where_no_namespace_or_no_crds_are_left_nothing_is_freed_and_the_lease_g
         assert cluster.lease_ is None
 
     run(story)
-    assert "no AppServer to look at, and none to take the finalizer from: no namespace is left" in caplog.text
+    assert "there are no AppServers to remove the finalizer from: no namespace is left" in caplog.text
 
 
 def test_an_api_server_in_trouble_is_no_end() -> None:
@@ -286,7 +286,7 @@ def test_one_that_can_not_be_freed_is_named_and_the_rest_is_freed(caplog: pytest
 
     run(story)
     assert f"AppServer shop/s-7 still has the finalizer {names.FINALIZER}: denied by a policy" in caplog.text
-    assert "1 of the AppServers are left" in caplog.text
+    assert "AppServers left: 1" in caplog.text
 
 
 def test_progress_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -139,7 +139,7 @@ async def test_an_apply_that_comes_to_something_else_is_told() -> None:
     loop = Loop(cluster, group(1))
     assert await loop.turn() == 0
     assert await loop.turn() == FIRST_REFUSED_SECONDS
-    assert loop.stalled().startswith("shop-0: does not come out as it was applied")
+    assert loop.stalled().startswith("shop-0: differs from what was applied")
     cluster.alter = lambda made: made
     loop.now += FIRST_REFUSED_SECONDS
     await loop.turn()
@@ -425,7 +425,7 @@ async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later(
     loop.world.see_kept(edited)
     await loop.turn()
     assert await loop.turn() == FIRST_REFUSED_SECONDS
-    assert loop.stalled().startswith("Service shop: does not come out as it was applied")
+    assert loop.stalled().startswith("Service shop: differs from what was applied")
 
 
 @pytest.mark.parametrize("field", ["labels", "annotations"])
@@ -440,7 +440,7 @@ async def test_a_server_that_a_webhook_changes_is_told_and_not_applied_for_ever(
     loop = Loop(cluster, shop)
     await loop.turn()
     assert await loop.turn() == FIRST_REFUSED_SECONDS
-    assert loop.stalled().startswith("shop-0: does not come out as it was applied")
+    assert loop.stalled().startswith("shop-0: differs from what was applied")
 
 
 async def test_what_can_not_be_deleted_is_told_and_stops_nothing_else() -> None:

@@ -112,11 +112,11 @@ async def test_of_chosen_namespaces_each_is_listed_and_nothing_else() -> None:
 async def test_a_namespace_that_is_forbidden_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     cluster = KubeCluster(FakeApi(billing=403), ["shop", "billing"])
     assert await cluster.leave_out_forbidden() == ["shop"]
-    assert "leaves the namespace billing out" in caplog.text
+    assert "skipping namespace billing" in caplog.text
 
 
 async def test_a_namespaced_install_that_may_nothing_does_not_take_all() -> None:
-    with pytest.raises(ClusterError, match="no namespace is left to look after: forbidden"):
+    with pytest.raises(ClusterError, match="no namespace is left to manage: forbidden"):
         await KubeCluster(FakeApi(shop=403), ["shop"]).leave_out_forbidden()
 
 

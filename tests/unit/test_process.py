@@ -151,11 +151,11 @@ async def test_the_process_ends_with_an_error_when_another_has_the_lease(api: Ap
 
 async def test_who_waits_is_ready_and_asks_for_nothing_but_the_lease(api: ApiServer, operator: Process) -> None:
     api.put({"holderIdentity": "two", "leaseDurationSeconds": 12})
-    assert await operator.is_ready() == "waits for two\n"
+    assert await operator.is_ready() == "waiting for two\n"
     operator.process.send_signal(signal.SIGTERM)
     code, said = await operator.ended()
     assert (code, api.holder, api.lists) == (0, "two", []), said
-    assert "waits: the lease ops/quiesce is held by two" in said
+    assert "waiting: the lease ops/quiesce is held by two" in said
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_a_cleanup_without_a_lease_needs_its_whole_name(
     code, said = await quiesce(kubeconfig, *before, "cleanup", *after)
     assert code == (0 if frees else 1), said
     assert bool(api.lists) == frees
-    assert ("there is no Lease ops/quiesce, and an operator may run" in said) != frees
+    assert ("there is no Lease ops/quiesce, but an operator may run" in said) != frees
 
 
 @pytest.mark.parametrize("command", [[], ["cleanup"]])
@@ -185,7 +185,7 @@ async def test_a_kubeconfig_that_is_of_no_use_is_told_in_one_line(tmp_path: Path
     code, said = await quiesce(file, *command)
     assert code == 1
     assert len(said.splitlines()) == 1, said
-    assert "no way to the API server: " in said
+    assert "can't connect to the API server: " in said
     assert f"KUBECONFIG is {file}" in said
 
 

@@ -215,7 +215,7 @@ async def test_a_reconcile_that_never_returns_is_ended_and_tried_again(
         queue.add(A)
         async with asyncio.timeout(5):
             await again.wait()
-    assert "server shop/a: TimeoutError within 0.01 s; again in 0.01 s" in caplog.text
+    assert "server shop/a: TimeoutError within 0.01 s; retrying in 0.01 s" in caplog.text
 
 
 async def test_the_queue_wakes_by_itself() -> None:

@@ -51,7 +51,7 @@ replace = msgspec.structs.replace
 
 UNREACHABLE = AdminFailure("Unreachable", "connection refused")
 UNAUTHORIZED = AdminFailure("Unauthorized", "wrong password")
-ADMIN_ONLY = report(active=None, waits_for="running-mode NORMAL: the server's is ADMIN_ONLY")
+ADMIN_ONLY = report(active=None, waits_for="running-mode NORMAL; it is ADMIN_ONLY")
 OPEN = SetGate(open=True, reason="ServerRuns", served_container=CONTAINER)
 CLOSE = SetGate(open=False, reason="ServerNotRunning")
 NEW = template("wildfly:2")
@@ -1023,7 +1023,7 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
 @pytest.mark.parametrize(
     ("observation", "act", "stalled", "says"),
     [
-        pytest.param(not_gone(overdue(9), UNREACHABLE, None), None, "", "ends", id="the kubelet has a few seconds"),
+        pytest.param(not_gone(overdue(9), UNREACHABLE, None), None, "", "stopping", id="the kubelet has a few seconds"),
         pytest.param(
             not_gone(overdue(), UNREACHABLE, node_says(None)),
             DeletePod(0),

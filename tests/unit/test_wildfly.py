@@ -143,7 +143,7 @@ def composite(
                 None,
                 shed=False,
                 sheds_all=True,
-                waits_for="running-mode NORMAL: the server's is ADMIN_ONLY",
+                waits_for="running-mode NORMAL; it is ADMIN_ONLY",
             ),
             id="it runs for administration only, and counts no requests",
         ),
@@ -171,13 +171,16 @@ def text(status: int, body: str = "") -> Answers:
         pytest.param(says(hello="world"), "Unexpected", "not a WildFly", id="JSON of something else"),
         pytest.param(text(200, "[" * 100_000), "Unexpected", "not a WildFly", id="JSON without a bottom"),
         pytest.param(text(200, "[1, 2]"), "Unexpected", "not a WildFly", id="JSON of another shape"),
-        pytest.param(composite(state="ASLEEP"), "Unexpected", "no suspend-state", id="a state that nobody knows"),
-        pytest.param(composite(state=None), "Unexpected", "no suspend-state", id="no state"),
-        pytest.param(composite(server=None), "Unexpected", "no suspend-state", id="no server state"),
+        pytest.param(composite(state="ASLEEP"), "Unexpected", "no valid suspend-state", id="a state that nobody knows"),
+        pytest.param(composite(state=None), "Unexpected", "no valid suspend-state", id="no state"),
+        pytest.param(composite(server=None), "Unexpected", "no valid suspend-state", id="no server state"),
         pytest.param(composite(mode=None), "Unexpected", "running-mode", id="no running mode"),
-        pytest.param(says(outcome="failed"), "Unexpected", "no suspend-state", id="a composite that failed"),
+        pytest.param(says(outcome="failed"), "Unexpected", "no valid suspend-state", id="a composite that failed"),
         pytest.param(
-            says(outcome="success", result=["step-1"]), "Unexpected", "no suspend-state", id="a composite without steps"
+            says(outcome="success", result=["step-1"]),
+            "Unexpected",
+            "no valid suspend-state",
+            id="a composite without steps",
         ),
         pytest.param(
             lambda _: web.Response(status=302, headers={"Location": "http://elsewhere/"}),
@@ -208,7 +211,7 @@ async def test_of_an_answer_without_an_end_a_mebibyte_is_read() -> None:
         return response
 
     async with served(endless) as server:
-        with pytest.raises(AdminError, match="its answer exceeds 1048576 bytes") as caught:
+        with pytest.raises(AdminError, match="its response exceeds 1048576 bytes") as caught:
             await server.report()
     assert caught.value.failure.kind == "Unexpected"
     assert sent < 32 << 20  # what the sockets hold included
@@ -277,7 +280,7 @@ async def test_a_server_that_hangs_is_unreachable(monkeypatch: pytest.MonkeyPatc
         return web.Response()
 
     async with asked(hang) as server:
-        with pytest.raises(AdminError, match=r"did not answer within 0\.1 s") as caught:
+        with pytest.raises(AdminError, match=r"did not respond within 0\.1 s") as caught:
             await server.suspend()
     assert caught.value.failure.kind == "Unreachable"
 
@@ -366,7 +369,7 @@ async def test_shed_and_unshed_reach_every_host_and_can_be_repeated(known: dict[
 @pytest.mark.parametrize("what", ["suspend", "resume", "stop", "shed"])
 async def test_cancelled_is_no_success_although_it_comes_with_200(what: str) -> None:
     async with asked(says(outcome="cancelled")) as server:
-        with pytest.raises(AdminError, match="said cancelled") as caught:
+        with pytest.raises(AdminError, match="answered cancelled") as caught:
             await getattr(server, what)()
     assert caught.value.failure.kind == "Unexpected"
 

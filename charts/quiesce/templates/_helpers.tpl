@@ -1,11 +1,11 @@
-{{/* What the labels say that this is. Room for `-cleanup` is left: a label's value has 63 characters at most. */}}
+{{/* The name in labels. It leaves room for `-cleanup`: a label's value can have at most 63 characters. */}}
 {{- define "quiesce.name" -}}
 {{- .Values.nameOverride | default .Chart.Name }}
 {{- end }}
 
 {{/*
-The name of everything in the release's namespace, with room for what is added to it (`-cleanup`): a Job's name is a
-label of its pods. A release's name may have dots, which don't belong into a pod's hostname.
+The name of everything in the release's namespace, with room for the suffix `-cleanup`: a Job's name is also a label of
+its pods. A release's name can contain dots, which a pod's hostname can't.
 */}}
 {{- define "quiesce.fullname" -}}
 {{- $name := include "quiesce.name" . }}
@@ -14,16 +14,16 @@ label of its pods. A release's name may have dots, which don't belong into a pod
 {{- end }}
 
 {{/*
-The name of what stands where other releases are too: in no namespace, or in those that are looked after. Releases that
-look after namespaces of their own may have the same name in two namespaces. Neither part has a dot, so no two releases
-come to the same name. Of two that look after all namespaces, Helm refuses the second for this name.
+The name of objects that could collide with those of other releases: cluster-scoped ones, and those in the managed
+namespaces. Two releases that manage different namespaces can have the same name. Neither part contains a dot, so no two
+such releases get the same name here. Of two releases that manage all namespaces, Helm rejects the second because of it.
 */}}
 {{- define "quiesce.clusterName" -}}
 {{- with .Values.watchNamespaces }}{{ $.Release.Namespace }}.{{ end }}{{ include "quiesce.fullname" . }}
 {{- end }}
 
 {{- define "quiesce.image" -}}
-{{- $repository := required "image.repository: say where the operator's image is, with its registry; docs/install.md says how to build it" .Values.image.repository }}
+{{- $repository := required "image.repository: set the location of the operator's image, including its registry; docs/install.md describes how to build it" .Values.image.repository }}
 {{- with .Values.image.digest }}
 {{- $repository }}@{{ . }}
 {{- else }}
@@ -31,7 +31,7 @@ come to the same name. Of two that look after all namespaces, Helm refuses the s
 {{- end }}
 {{- end }}
 
-{{/* What the operator and the hook of uninstall are told of the world. */}}
+{{/* The arguments of the operator and of the pre-delete hook. */}}
 {{- define "quiesce.args" -}}
 - --log-level={{ .Values.logLevel }}
 - --lease={{ include "quiesce.fullname" . }}
@@ -51,8 +51,8 @@ come to the same name. Of two that look after all namespaces, Helm refuses the s
 {{- end }}
 
 {{/*
-As Pod Security `restricted` wants it. The user is the image's, by its number, which is enough for runAsNonRoot; where
-the platform gives each namespace users of its own, it sets another.
+For Pod Security `restricted`. The image's user is numeric, which is enough for runAsNonRoot; a platform that assigns
+users to each namespace can set another.
 */}}
 {{- define "quiesce.podSecurityContext" -}}
 runAsNonRoot: true
@@ -83,7 +83,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* On nodes of their own, as far as there are any: a node that is lost then takes one replica with it. */}}
+{{/* On different nodes if possible, so that the loss of a node affects only one replica. */}}
 {{- define "quiesce.spread" -}}
 {{- if .Values.topologySpreadConstraints }}
 topologySpreadConstraints: {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
@@ -114,14 +114,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{ include "quiesce.commonLabels" . }}
 {{- end }}
 
-{{/* Of the hook: the Deployment's selector must not match its pod. */}}
+{{/* Labels of the pre-delete hook: the Deployment's selector must not match its pod. */}}
 {{- define "quiesce.cleanupLabels" -}}
 app.kubernetes.io/name: {{ include "quiesce.name" . }}-cleanup
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{ include "quiesce.commonLabels" . }}
 {{- end }}
 
-{{/* What cluster/kube.py and the watches of handlers.py ask for, and no more: in every namespace, or in those named. */}}
+{{/* The requests of cluster/kube.py and the watches of handlers.py, and no more: in all namespaces, or the named ones. */}}
 {{- define "quiesce.rules" -}}
 - apiGroups: [quiesce.dev]
   resources: [appservers]
@@ -132,7 +132,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [quiesce.dev]
   resources: [appservers/status, servergroups/status]
   verbs: [patch]
-# Owner references with blockOwnerDeletion need it where OwnerReferencesPermissionEnforcement is on.
+# Owner references with blockOwnerDeletion need this if OwnerReferencesPermissionEnforcement is enabled.
 - apiGroups: [quiesce.dev]
   resources: [appservers/finalizers, servergroups/finalizers]
   verbs: [update]
@@ -143,7 +143,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
-# Whether a new pod would fit in place of the one that it replaces.
+# To check whether a new pod would fit in place of the one that it replaces.
 - apiGroups: [""]
   resources: [resourcequotas]
   verbs: [list]
@@ -153,14 +153,14 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
-# Services of users are looked at while a drain waits for one; those of groups are kept.
+# Users' Services are read while a drain waits for one; those of groups are maintained.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# The kubelet's, which say that it restarts a container in place.
+# The kubelet's Events report that it restarts a container in place.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch]

@@ -1,4 +1,4 @@
-"""What the loop asks of a server, whatever its kind."""
+"""The operations that the loop performs on a server of any kind."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from quiesce.model.text import shown
 
 
 class AdminError(Exception):
-    """A server that could not be asked, or did not do what it was asked; the message is for a person."""
+    """A server that could not be queried, or did not perform an operation; the message is for users."""
 
     def __init__(self, kind: FailureKind, message: str, *, hung_up: bool = False) -> None:
         self.failure = AdminFailure(kind, shown(message), hung_up)
@@ -20,16 +20,16 @@ class AdminEndpoint(Protocol):
     async def report(self) -> Report: ...
 
     async def shed(self) -> None:
-        """Let every answer close its connection, so that clients go elsewhere with their next request."""
+        """Make every response close its connection, so that clients send their next request to another server."""
 
     async def unshed(self) -> None: ...
 
     async def suspend(self) -> None:
-        """Refuse new requests from now on. Returns at once: what is active goes on, and `report` tells."""
+        """Refuse new requests from now on. Returns immediately: active requests continue, and `report` counts them."""
 
     async def resume(self) -> None: ...
 
     async def stop(self) -> None:
-        """End the server's process now, and what is still active with it."""
+        """End the server's process now, including requests that are still active."""
 
     async def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""A standalone WildFly or JBoss EAP server, by its HTTP management API.
+"""A standalone WildFly or JBoss EAP server, through its HTTP management API.
 
-Requests and answers: WildFly Admin Guide, "The HTTP management API" and "Suspend, Resume and Graceful shutdown".
+Requests and responses: WildFly Admin Guide, "The HTTP management API" and "Suspend, Resume and Graceful shutdown".
 """
 
 import re
@@ -13,10 +13,10 @@ from quiesce.admin.port import AdminError
 from quiesce.model.server import Report, SuspendState
 from quiesce.model.text import shown
 
-# With mod_cluster, a suspend may take stop-context-timeout (10 s) to return; a look takes milliseconds.
+# With mod_cluster, a suspend may take stop-context-timeout (10 s) to return; a read takes milliseconds.
 ACT_TIMEOUT_SECONDS = 15
 LOOK_TIMEOUT_SECONDS = 5
-# Whatever answers at a pod's address must not fill the operator's memory; a WildFly says some ten thousand bytes.
+# Whatever responds at a pod's address must not fill the operator's memory; WildFly returns about ten thousand bytes.
 ANSWER_BYTES = 1 << 20
 EXCERPT_BYTES = 80
 
@@ -28,16 +28,16 @@ FILTER: Address = [*UNDERTOW, {"configuration": "filter"}, {"response-header": F
 DUPLICATE = "WFLYCTL0212"
 NOT_FOUND = "WFLYCTL0216"
 
-# `server-state` of a server that serves; the last two wait for a reload or restart of their configuration.
+# `server-state` of a server that serves; with the last two, its configuration needs a reload or restart.
 RUNS = ("running", "reload-required", "restart-required")
-# Of a server in any other mode nothing but the management endpoint runs: no listener, no deployment.
+# In any other mode, only the management endpoint runs: no listeners, no deployments.
 SERVES = "NORMAL"
-# They go into the status; the longest that there is has 16 characters.
+# For the status; the longest existing state has 16 characters.
 STATE_BYTES = 100
 
 
 class Answer(msgspec.Struct, frozen=True, rename="kebab"):
-    """`failure_description` is a text or, for composites, a structure of texts."""
+    """`failure_description` is a string or, for composites, a structure of strings."""
 
     outcome: str
     result: Any = None
@@ -51,10 +51,10 @@ class WildFly:
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/management"
         self._address = f"{host}:{port}"
         digest = aiohttp.DigestAuthMiddleware(username, password)
-        # What answers may echo the request: its credentials, or the hash that was made of them.
+        # A response may echo the request: its credentials, or their hash.
         words = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in (password, username))
         self._secret = re.compile(rf"{words}|(?<!\w)[0-9a-f]{{32,}}(?!\w)", re.IGNORECASE)
-        # As it comes over the wire: a few compressed bytes can stand for any number.
+        # Uncompressed: a few compressed bytes can expand to any number.
         self._session = aiohttp.ClientSession(
             middlewares=(digest,), auto_decompress=False, headers={"Accept-Encoding": "identity"}
         )
@@ -63,7 +63,7 @@ class WildFly:
         await self._session.close()
 
     async def report(self) -> Report:
-        """One round trip. Answers differ by what the server has: without Undertow there is nothing to shed."""
+        """One round trip. The results depend on what the server has: without Undertow, there is nothing to shed."""
         steps = [
             {"operation": "read-attribute", "address": [], "name": "suspend-state"},
             {"operation": "read-attribute", "address": [], "name": "server-state"},
@@ -76,7 +76,7 @@ class WildFly:
         known = suspend_state in get_args(SuspendState) and isinstance(server_state, str) and isinstance(mode, str)
         if not known:
             missing = "suspend-state, server-state and running-mode"
-            raise AdminError("Unexpected", f"{self._address} gave no {missing}: {self._told(answer)}")
+            raise AdminError("Unexpected", f"{self._address} returned no valid {missing}: {self._told(answer)}")
         sheds = _is_shed(servers)
         return Report(
             suspend_state=suspend_state,
@@ -85,11 +85,11 @@ class WildFly:
             active_requests=active if isinstance(active, int) and active >= 0 else None,
             shed=any(sheds),
             sheds_all=all(sheds),
-            waits_for="" if mode == SERVES else f"running-mode {SERVES}: the server's is {shown(mode, STATE_BYTES)}",
+            waits_for="" if mode == SERVES else f"running-mode {SERVES}; it is {shown(mode, STATE_BYTES)}",
         )
 
     async def shed(self) -> None:
-        """A response header filter takes effect at once, without a reload."""
+        """A response header filter takes effect immediately, without a reload."""
         await self._do(FILTER, "add", {"header-name": "Connection", "header-value": "close"}, tolerate=DUPLICATE)
         for host in _hosts(await self._servers()):
             await self._do([*host, {"filter-ref": FILTER_NAME}], "add", tolerate=DUPLICATE)
@@ -112,7 +112,7 @@ class WildFly:
         await self._do([], "resume")
 
     async def stop(self) -> None:
-        """With a timeout of 0: a `resume` during a longer one would end the server at once."""
+        """With a timeout of 0: a `resume` during a longer one would end the server immediately."""
         await self._do([], "shutdown", {"suspend-timeout": 0})
 
     async def _servers(self) -> Any:
@@ -133,10 +133,12 @@ class WildFly:
         answer = await self._ask(operation, address, headers, limit_seconds=ACT_TIMEOUT_SECONDS, **(parameters or {}))
         if answer.outcome == "success" or (tolerate and tolerate in _text(answer)):
             return
-        # An answer of 200 can still say "cancelled".
+        # A response with status 200 can still say "cancelled".
         where = "".join(f"/{kind}={name}" for part in address for kind, name in part.items())
         outcome = self._without_secrets(answer.outcome)
-        raise AdminError("Unexpected", f"{self._address} said {outcome} to {where}:{operation}: {self._told(answer)}")
+        raise AdminError(
+            "Unexpected", f"{self._address} answered {outcome} to {where}:{operation}: {self._told(answer)}"
+        )
 
     async def _ask(
         self,
@@ -154,14 +156,14 @@ class WildFly:
             async with self._session.post(self._url, json=body, timeout=limit, allow_redirects=False) as response:
                 status, raw = response.status, await self._body(response)
         except TimeoutError:
-            raise AdminError("Unreachable", f"{self._address} did not answer within {limit_seconds:g} s") from None
+            raise AdminError("Unreachable", f"{self._address} did not respond within {limit_seconds:g} s") from None
         except aiohttp.ClientError as error:
             message = f"{self._address} can't be reached: {self._without_secrets(str(error))}"
             raise AdminError("Unreachable", message, hung_up=_hung_up(error)) from None
         return self._read(status, raw)
 
     def _told(self, answer: Answer) -> str:
-        """An answer that is not as it should be, in its own words."""
+        """What an unexpected answer says, without secrets."""
         return self._without_secrets(_text(answer))
 
     def _without_secrets(self, text: str) -> str:
@@ -173,14 +175,14 @@ class WildFly:
             body += part
             if len(body) > ANSWER_BYTES:
                 message = (
-                    f"{self._address} is not a WildFly management endpoint: its answer exceeds {ANSWER_BYTES} bytes"
+                    f"{self._address} is not a WildFly management endpoint: its response exceeds {ANSWER_BYTES} bytes"
                 )
                 raise AdminError("Unexpected", message)
         return bytes(body)
 
     def _read(self, status: int, raw: bytes) -> Answer:
         match status:
-            case 200 | 500:  # 500 is an operation that failed, and says how
+            case 200 | 500:  # 500 means that the operation failed; the body says why
                 try:
                     return msgspec.json.decode(raw, type=Answer)
                 except (msgspec.DecodeError, RecursionError):
@@ -188,9 +190,11 @@ class WildFly:
                     message = f"{self._address} is not a WildFly management endpoint: HTTP {status}, {excerpt!r}"
                     raise AdminError("Unexpected", message) from None
             case 401:
-                raise AdminError("Unauthorized", f"{self._address} refuses the username and password (HTTP 401)")
+                raise AdminError("Unauthorized", f"{self._address} rejects the username and password (HTTP 401)")
             case 403:
-                raise AdminError("Forbidden", f"{self._address} does not allow this user to do it (HTTP 403)")
+                raise AdminError(
+                    "Forbidden", f"{self._address} does not allow this user to perform the operation (HTTP 403)"
+                )
             case 503:  # near the end of boot, and during a stop
                 raise AdminError("Unreachable", f"{self._address} is starting or stopping (HTTP 503)")
             case _:

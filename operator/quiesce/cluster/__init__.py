@@ -1,1 +1,1 @@
-"""Talking to Kubernetes: one port, one adapter, and what the watches have told."""
+"""Talking to Kubernetes: one port, one adapter, and a cache of what the watches have reported."""

@@ -1,7 +1,7 @@
-"""The time: by a monotonic clock, and of day as the API server has it.
+"""The time: a monotonic clock, and the time of day by the API server's clock.
 
 Deadlines that outlive this process are written by the API server, or compared with what it writes. So its clock
-counts, and not that of the node that the operator happens to run on: each of its answers says when it was given.
+counts, not that of the operator's node: each of its responses has a Date.
 """
 
 import logging
@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from quiesce.model.times import Seconds
 
-# The Date of an answer has whole seconds: only a greater change is one of a clock.
+# The Date of a response has whole seconds: only a larger change means that a clock was set.
 CHANGE_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class Clock:
     def __init__(self, wall: Callable[[], Seconds] = time.time, tick: Callable[[], Seconds] = time.monotonic) -> None:
         self._wall = wall
-        self.tick = tick  # for intervals: never set
+        self.tick = tick  # for intervals: it can't be set
         self.offset = wall() - tick()  # of the time of day
         self._has_heard = False
         self._reported_skew: Seconds = 0.0
@@ -30,14 +30,14 @@ class Clock:
         return self.tick() + self.offset
 
     def hear(self, date: str | None, sent_at: Seconds) -> None:
-        """Take in the Date (RFC 9110) of an answer that has just come, to a request that was sent at that tick."""
+        """Process the Date (RFC 9110) of a response that has just arrived, to a request sent at that tick."""
         try:
             said = parsedate_to_datetime(date).timestamp() if date else None
         except ValueError:
             return
         if said is None:
             return
-        # It was so late at some time since the request was sent. What is known is changed no further than that needs.
+        # It was that time at some moment since the request was sent. The offset is corrected only as far as necessary.
         corrected = min(max(self.offset, said - self.tick()), said + 1 - sent_at)
         changed_by, self.offset = corrected - self.offset, corrected
         if self._has_heard and abs(changed_by) >= CHANGE_SECONDS:
@@ -50,6 +50,6 @@ class Clock:
         if abs(skew - self._reported_skew) >= CHANGE_SECONDS:
             self._reported_skew = skew
             logger.warning(
-                "this node's clock differs by %+.0f s from the API server's, which the operator goes by",
+                "this node's clock differs by %+.0f s from the API server's, which the operator uses",
                 skew,
             )

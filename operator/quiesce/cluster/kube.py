@@ -1,4 +1,4 @@
-"""The port's adapter: `kubernetes.aio` for connection, authentication and TLS, narrow types for what comes back."""
+"""The port's adapter: `kubernetes.aio` for connection, authentication and TLS, narrow types for the responses."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS = 10
 JSON = "application/json"
-# With its charset: the client sends the body of any type that it doesn't know as it is.
+# With its charset: the client sends a body of an unknown type unchanged.
 APPLY = "application/apply-patch+yaml; charset=utf-8"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -50,8 +50,8 @@ EVENTS = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 
-# Characters that YAML refuses, drops or takes for the end of a line, and halves of surrogate pairs, which no encoding
-# has (YAML 1.2, sections 5.1 and 5.4; go-yaml takes U+0085, U+2028 and U+2029 for line breaks).
+# Characters that YAML rejects, drops or treats as line breaks, and surrogates, which can't be encoded (YAML 1.2,
+# sections 5.1 and 5.4; go-yaml treats U+0085, U+2028 and U+2029 as line breaks).
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
@@ -69,13 +69,13 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class ApiStatus(msgspec.Struct, frozen=True):
-    """The API server's answer to a request that it refuses (apimachinery `Status`)."""
+    """The API server's response to a request that it refuses (apimachinery `Status`)."""
 
     message: str = ""
 
 
 class KubeCluster:
-    """The API server that the process's own configuration names: the pod's service account, or a kubeconfig."""
+    """The API server of the process's configuration: the pod's service account, or a kubeconfig."""
 
     def __init__(self, api: client.ApiClient, namespaces: Sequence[str]) -> None:
         self._api = api
@@ -84,7 +84,7 @@ class KubeCluster:
 
     @classmethod
     async def connect(cls, namespaces: Sequence[str] = ()) -> "KubeCluster":
-        """`namespaces` that are looked after; none stands for all."""
+        """`namespaces` to manage; empty for all."""
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config()
@@ -92,14 +92,14 @@ class KubeCluster:
                 await config.load_kube_config()
         except (config.ConfigException, OSError) as error:
             chosen = os.environ.get("KUBECONFIG", "not set")
-            raise ClusterError(0, f"no way to the API server: {error} (KUBECONFIG is {chosen})") from error
+            raise ClusterError(0, f"can't connect to the API server: {error} (KUBECONFIG is {chosen})") from error
         return cls(client.ApiClient(), namespaces)
 
     async def close(self) -> None:
         await self._api.close()
 
     async def leave_out_forbidden(self) -> Sequence[str]:
-        """The namespaces that are looked after: not those that were deleted, and the right to look into them too."""
+        """The namespaces to manage, without those that were deleted together with their RoleBinding."""
         wanted, refusal = self._namespaces, ""
         self._namespaces = []
         for namespace in wanted:
@@ -110,9 +110,9 @@ class KubeCluster:
                 if error.status != HTTPStatus.FORBIDDEN:
                     raise
                 refusal = str(error)
-                logger.error("leaves the namespace %s out until the next start: %s", namespace, error)
+                logger.error("skipping namespace %s until the next start: %s", namespace, error)
         if wanted and not self._namespaces:
-            raise ClusterError(HTTPStatus.FORBIDDEN, f"no namespace is left to look after: {refusal}")
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"no namespace is left to manage: {refusal}")
         return self._namespaces
 
     async def everything(self) -> Snapshot:
@@ -163,14 +163,14 @@ class KubeCluster:
         return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest)
 
     async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        # A misspelt field is dropped, unless it is asked about: a pod that is needed must not fail for it.
+        # Only the dry run validates strictly: creating a pod that is needed must not fail because of a misspelt field.
         query = [("dryRun", "All"), ("fieldValidation", "Strict")]
         namespace = manifest["metadata"]["namespace"]
         return await self._send("POST", PODS, namespace, dict[str, Any], manifest, query=query)
 
     async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
         own = pod.metadata
-        # Merged with those of others, by their UIDs; the API server refuses a second controller.
+        # They are merged with others' by UID; the API server refuses a second controller.
         references = [owner, *([{"$patch": "delete", "uid": gone}] if gone else [])]
         patch = {"metadata": {"uid": own.uid, "ownerReferences": references}}
         return await self._send("PATCH", _named(PODS, own.name), own.namespace, Pod, patch, content=STRATEGIC)
@@ -187,8 +187,8 @@ class KubeCluster:
         if gate.served_container:
             annotations[names.SERVED_CONTAINER] = gate.served_container
         if gate.open:
-            # A changed annotation makes the kubelet look at the pod at once, and run its readiness probe, which
-            # otherwise waits for the probe's period.
+            # A changed annotation makes the kubelet sync the pod immediately and run its readiness probe, which would
+            # otherwise wait for the probe's period.
             annotations[names.OPENED_AT] = moment(now).isoformat()
         labels = {names.GATE: "true" if gate.open else None}
         metadata = {"uid": own.uid, "labels": labels, "annotations": annotations}
@@ -196,7 +196,7 @@ class KubeCluster:
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
 
     async def label_pod(self, pod: Pod, labels: dict[str, str | None]) -> Pod:
-        # By way of the status, which the gate needs a right to: one to write whole pods would be for this alone.
+        # Through the status subresource, which the gate needs permission for anyway.
         own = pod.metadata
         patch = {"metadata": {"uid": own.uid, "labels": labels}}
         return await self._send("PATCH", _named(PODS, own.name, "status"), own.namespace, Pod, patch, content=STRATEGIC)
@@ -296,13 +296,13 @@ class KubeCluster:
         return await _if_there(self._send("GET", path, namespace, kind))
 
     async def _list_all(self, path: str, selector: str, kind: type[T]) -> list[T]:
-        """Of every namespace that is looked after."""
+        """From all managed namespaces."""
         if not self._namespaces:
             return await self._list(path.replace("/namespaces/{namespace}", ""), "", selector, kind)
         return [found for there in self._namespaces for found in await self._list(path, there, selector, kind)]
 
     async def _list(self, path: str, namespace: str, selector: str, kind: type[T]) -> list[T]:
-        """All pages, each object decoded by itself: one that is not understood does not hide the rest."""
+        """All pages; each object is decoded separately: one that can't be decoded doesn't hide the rest."""
         found: list[T] = []
         following = ""
         while True:
@@ -317,7 +317,7 @@ class KubeCluster:
         try:
             await self._send("DELETE", path, namespace, ApiStatus, options)
         except ClusterError as error:
-            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):  # gone, or another one by now
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):  # gone, or replaced by another
                 raise
 
     async def _send(
@@ -358,12 +358,12 @@ class KubeCluster:
 
 
 def _yaml(body: dict[str, Any] | None) -> bytes:
-    """JSON that YAML reads in the same way: a surrogate pair in escapes, as in ASCII JSON, is an error there."""
+    """JSON that is also valid YAML: a surrogate pair as escapes, as in ASCII JSON, is an error in YAML."""
     return NOT_IN_YAML.sub(_escape, json.dumps(body, ensure_ascii=False)).encode()
 
 
 def _escape(match: re.Match[str]) -> str:
-    is_half = "\ud800" <= match[0] <= "\udfff"  # Go makes U+FFFD of it too
+    is_half = "\ud800" <= match[0] <= "\udfff"  # Go replaces it with U+FFFD too
     return "\\ufffd" if is_half else f"\\u{ord(match[0]):04x}"
 
 
@@ -377,7 +377,7 @@ async def _if_there(request: Awaitable[T]) -> T | None:
 
 
 def _named(collection: str, name: str, subresource: str = "") -> str:
-    """The path of one object; a name that came from a user must not lead to another."""
+    """The path of one object; a user's input as the name must not lead to another path."""
     path = f"{collection}/{quote(name, safe='')}"
     if name in ("", ".", ".."):
         raise ClusterError(HTTPStatus.NOT_FOUND, f"{name!r} is not a name")
@@ -388,7 +388,7 @@ def _decode(raw: msgspec.Raw, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        logger.error("skipped a %s that can't be read: %s", kind.__name__, error)
+        logger.error("skipped a %s that can't be decoded: %s", kind.__name__, error)
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the loop asks of Kubernetes. Every call is one request."""
+"""The requests that the loop makes to Kubernetes. Every call is one request."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,7 @@ Own = TypeVar("Own", AppServer, ServerGroup)
 
 
 class ClusterError(Exception):
-    """A request that the API server refused or did not answer; the message is the API server's own, fit to be shown."""
+    """A request that the API server refused or did not answer; the message is the API server's own, safe to show."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -30,7 +30,7 @@ class ClusterError(Exception):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All that the operator has to know of, from one list of each kind."""
+    """All objects that the operator needs, from one list of each kind."""
 
     servers: list[AppServer]
     groups: list[ServerGroup]
@@ -41,7 +41,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Cluster(Protocol):
-    """Reads are live, and None for what is not there. Raises ClusterError."""
+    """Reads are live, and return None for what doesn't exist. Raises ClusterError."""
 
     async def everything(self) -> Snapshot: ...
 
@@ -64,24 +64,24 @@ class Cluster(Protocol):
     async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None: ...
 
     async def pod_manifest(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """All of it: what a Pod leaves out as well."""
+        """The whole object, including what `Pod` omits."""
 
     async def quotas(self, namespace: str) -> list[ResourceQuota]: ...
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod: ...
 
     async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """A dry run: the pod as it would be."""
+        """A dry run: the pod as it would be created."""
 
     async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
-        """Make this very pod owned, in place of an owner of the UID `gone`; one that has another is left alone."""
+        """Own this exact pod, in place of an owner with the UID `gone`; a pod with any other owner is left alone."""
 
     async def set_gate(self, pod: Pod, gate: SetGate, now: Seconds) -> Pod: ...
 
     async def label_pod(self, pod: Pod, labels: dict[str, str | None]) -> Pod: ...
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None) -> None:
-        """Delete this very pod; one of the same name and another UID is left alone."""
+        """Delete this exact pod; one with the same name but another UID is left alone."""
 
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer: ...
 
@@ -94,7 +94,7 @@ class Cluster(Protocol):
     async def set_finalizers(self, server: AppServer, finalizers: list[str]) -> AppServer | None: ...
 
     async def remove_annotation(self, owner: Own, annotation: str) -> Own:
-        """If the object is still as it was read, 409 if not: one that was set again is another request."""
+        """If the object is still as it was read, else 409: an annotation that was set again is another request."""
 
     async def apply_server_status(self, server: AppServer, status: dict[str, Any]) -> AppServer: ...
 
@@ -103,18 +103,18 @@ class Cluster(Protocol):
     async def create_event(self, event: dict[str, Any]) -> None: ...
 
     async def count_event(self, metadata: dict[str, str], series: dict[str, Any]) -> bool:
-        """Write how often an Event has happened; False if it is gone."""
+        """Write how often an Event has occurred; False if it is gone."""
 
 
 class Leases(Protocol):
     async def lease(self, namespace: str, name: str) -> Lease | None: ...
 
     async def write_lease(self, lease: Lease) -> Lease:
-        """Create it, if it has never been read; else write it if it is still as it was read: 409 if not."""
+        """Create it if it was never read; otherwise update it if it is still as it was read, else 409."""
 
 
 class Held(Narrow, frozen=True):
-    """An AppServer, whatever else is in it."""
+    """An AppServer, of which only the metadata is decoded."""
 
     metadata: Metadata
 
@@ -133,7 +133,7 @@ class Remains(Leases, Protocol):
     """What is left of an operator, for `quiesce cleanup`."""
 
     async def leave_out_forbidden(self) -> Sequence[str]:
-        """403 when no namespace is left, 404 without the CRDs."""
+        """Raises 403 if no namespace is left, 404 without the CRDs."""
 
     async def scale_to_zero(self, namespace: str, deployment: str) -> Scale | None: ...
 
@@ -144,4 +144,4 @@ class Remains(Leases, Protocol):
     async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None: ...
 
     async def delete_lease(self, lease: Lease) -> None:
-        """If it is still as it was read; else it is left alone."""
+        """If it is still as it was read; otherwise, it is left alone."""

@@ -1,7 +1,7 @@
-"""The newest known state of each object of one kind: from watches, lists and single answers, which race each other.
+"""The newest known state of each object of one kind: from watches, lists and single responses, which race each other.
 
-Resource versions of one kind are ordered numbers (KEP-5504), an object's own and its successor's. That ends when etcd
-is restored from a backup: what has been read since an object was last seen is the truth then.
+Resource versions of one kind are ordered numbers (KEP-5504), also across an object and its successor. After a restore
+of etcd from a backup, they are not: then, the result of a read that began after an object was last seen is right.
 """
 
 from collections import OrderedDict
@@ -16,26 +16,26 @@ from quiesce.model.resources import AppServer, ServerGroup
 Key = tuple[str, str]  # namespace, name
 Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, EndpointSlice, Service, Budget)
 
-# So many that are gone are remembered: for what was sent before, and arrives later.
+# How many deleted objects are remembered, for events that were sent before and arrive later.
 REMEMBERED = 10_000
 
 
 class Grave(msgspec.Struct, frozen=True):
-    """Of something that is gone: its last version, and how many had gone by then."""
+    """A deleted object: its last version, and how many were deleted up to it."""
 
     version: int
     number: int
 
 
 class Look(msgspec.Struct, Generic[Thing], frozen=True):
-    """What was known when a read was begun. What has not changed since is replaced by what the read finds."""
+    """What was known when a read began. What hasn't changed since is replaced by what the read finds."""
 
     things: dict[Key, Thing]
-    buried: int  # how many had gone by then
+    buried: int  # how many had been deleted by then
 
 
 class Store(dict[Key, Thing]):
-    """Only `see`, `forget` and `replace` change it; each change is handed on with what was there before and is now."""
+    """Only `see`, `forget` and `replace` change it; `changed` gets the object before and after each change."""
 
     def __init__(self, changed: Callable[[Thing | None, Thing | None], None] | None = None) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Store(dict[Key, Thing]):
         self._buried = 0
 
     def see(self, thing: Thing) -> bool:
-        """Take in an event, or the answer to a request; False if it is older than what is known."""
+        """Process an event, or the response to a request; False if it is older than what is known."""
         known, version = self.get(thing.metadata.key), _version(thing)
         grave = self._gone.get(thing.metadata.uid)
         if (known and version < _version(known)) or (grave and version <= grave.version):
@@ -53,7 +53,7 @@ class Store(dict[Key, Thing]):
         return True
 
     def forget(self, key: Key, uid: str, version: int = 0) -> None:
-        """Take in that the object with this UID is gone, or has left what is watched: it may come back newer."""
+        """Note that the object with this UID is gone, or no longer matches the watch: it may come back newer."""
         known = self.get(key)
         if known is None or known.metadata.uid != uid:
             self._bury(uid, version)
@@ -64,19 +64,19 @@ class Store(dict[Key, Thing]):
             self._changed(known, None)
 
     def look(self, keys: Iterable[Key] | None = None) -> Look[Thing]:
-        """To be called before a read of these objects, or of all."""
+        """Call this before a read of these objects, or of all."""
         known = dict(self) if keys is None else {key: self[key] for key in keys if key in self}
         return Look(known, self._buried)
 
     def replace(self, found: Iterable[Thing], look: Look[Thing]) -> None:
-        """Take in what a read has found of all that was looked for."""
+        """Process the result of a read of everything in `look`."""
         listed = set()
         for thing in found:
             key, uid = thing.metadata.key, thing.metadata.uid
             listed.add(key)
             grave = self._gone.get(uid)
             if grave and grave.number <= look.buried:
-                del self._gone[uid]  # it is there again
+                del self._gone[uid]  # it exists again
             if key in look.things and self.get(key) is look.things[key]:
                 self._put(thing)
             else:

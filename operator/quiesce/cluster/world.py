@@ -1,6 +1,6 @@
-"""What the watches have told: the newest known state of each object, so that a look at the world costs no request.
+"""A cache of what the watches have reported: the newest known state of each object, so that observing costs no request.
 
-It can lag behind; whoever is about to take something away looks live first, and hands what came back in here.
+It can lag behind: before a disruptive act, objects are read live, and the results are put in here.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from quiesce.model.times import Seconds, seconds
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What was known when all lists were begun."""
+    """What was known when the lists began."""
 
     servers: Look[AppServer]
     groups: Look[ServerGroup]
@@ -32,24 +32,24 @@ class World:
         self.servers = Store[AppServer](self._server_changed)
         self.groups = Store[ServerGroup](self._group_changed)
         self.pods = Store[Pod](self._pod_changed)
-        # Those that groups keep; of users' Services nothing is known here.
+        # Only those that groups maintain, not users' Services.
         self.services = Store[Service]()
         self.budgets = Store[Budget]()
-        # The generation of each group that its servers' specs have been brought up to. A status says the same; but
-        # where it can't be written, no server is to stay down for that.
+        # The generation of each group that its servers' specs have been updated to. The status says the same; but if it
+        # can't be written, servers must still be able to start.
         self.taken_up: dict[Key, int] = {}
         self._pod_keys: dict[str, Key] = {}
         self._killed: dict[str, dict[str, Seconds]] = defaultdict(dict)  # pod UID → container → when
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices = Store[EndpointSlice](self._slice_changed)
-        # The UID of a pod, or an address of endpoints that name none → slices that have it ready
+        # The UID of a pod, or an address of endpoints without a pod → slices that list it as ready
         self._routes: dict[str, set[Key]] = defaultdict(set)
 
     def members(self, group: Key) -> list[AppServer]:
         return [self.servers[key] for key in self._members.get(group, ()) if key in self.servers]
 
     def routes(self, pod: Pod) -> tuple[str, ...]:
-        """The Services of its namespace whose EndpointSlices have this very pod as ready, or its address for no pod."""
+        """The Services in its namespace whose EndpointSlices list the pod, or its address without a pod, as ready."""
         return tuple(sorted({endpoints.service for endpoints in self._slices_of(pod)}))
 
     def targets(self, pod: Pod) -> tuple[Target, ...]:
@@ -74,7 +74,7 @@ class World:
         )
 
     def see_all(self, found: Snapshot, before: Known) -> None:
-        """Take in lists that were begun after `before`."""
+        """Process lists that were started after `before`."""
         self.servers.replace(found.servers, before.servers)
         self.groups.replace(found.groups, before.groups)
         self.pods.replace(found.pods, before.pods)
@@ -102,9 +102,9 @@ class World:
         kept.forget(thing.metadata.key, thing.metadata.uid, int(thing.metadata.resource_version))
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool = False) -> set[str]:
-        """Take in a slice; the UIDs of pods, and addresses, that came to be ready in it or ceased to.
+        """Process a slice; returns the UIDs of pods, and addresses, that became ready in it or stopped being so.
 
-        If its ports are others than before, that concerns all of them.
+        If its ports have changed, returns all of them.
         """
         key = endpoints.metadata.key
         known = self._slices.get(key)
@@ -120,7 +120,7 @@ class World:
         return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
 
     def see_event(self, event: Event) -> Key | None:
-        """Take in that the kubelet restarts a container; the key of its pod, if it is one of the operator's."""
+        """Note that the kubelet restarts a container; returns the key of its pod, if that is one of the operator's."""
         uid, container = event.involved_object.uid, event.restarted_container
         at, key = seconds(event.last_timestamp), self._pod_keys.get(uid)
         if key is None or at is None or not container or at <= self._killed[uid].get(container, 0):
@@ -129,7 +129,7 @@ class World:
         return key
 
     def killed_at(self, pod: Pod, container: str) -> Seconds | None:
-        """When the kubelet last began to end this container to start it again, by the node's clock."""
+        """When the kubelet last began to restart this container, by the node's clock."""
         return self._killed.get(pod.metadata.uid, {}).get(container)
 
     def forget_server(self, key: Key, uid: str, version: int = 0) -> None:
@@ -173,7 +173,7 @@ class World:
 
 
 def group_of(thing: AppServer | Kept) -> Key | None:
-    """The group that a server or an object is of; one without an owner is free for the group that its label names."""
+    """The group that a server or an object belongs to; without an owner, the group that its label names."""
     own = thing.metadata
     if own.owner:
         return (own.namespace, own.owner.name) if own.owner.kind == "ServerGroup" else None
@@ -182,9 +182,9 @@ def group_of(thing: AppServer | Kept) -> Key | None:
 
 
 def _ready_targets(endpoints: EndpointSlice | None) -> set[str]:
-    """What is ready in a slice: the UIDs of pods, and the addresses of endpoints that somebody has written without one.
+    """What is ready in a slice: the UIDs of pods, and the addresses of endpoints that were written without one.
 
-    A slice that belongs to no Service routes nothing.
+    A slice without a Service routes nothing.
     """
     if endpoints is None or not endpoints.service:
         return set()

@@ -1,1 +1,1 @@
-"""The loop: a keyed queue, and for each key observe, decide, act, tell. It remembers nothing that can't be lost."""
+"""The loop: a keyed queue; for each key, observe, decide, write the status, act. Its memory can be lost safely."""

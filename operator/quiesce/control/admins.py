@@ -1,4 +1,4 @@
-"""Sessions with servers: one for each pod, opened only after a live look at whose address it is."""
+"""Sessions with servers: one for each pod, opened only after a live check of whose address it is."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from quiesce.model.resources import AppServer
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.times import Seconds
 
-# WildFly locks a user out for a quarter of an hour after some ten wrong passwords, and with it whoever else uses it.
+# After about ten wrong passwords, WildFly locks out the user for a quarter of an hour, for everyone who uses it.
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 600.0
 
@@ -25,19 +25,19 @@ class Credentials(msgspec.Struct, frozen=True):
     password: str
 
     def __repr__(self) -> str:
-        return "Credentials(***)"  # whatever shows a session: an exception, a debugger
+        return "Credentials(***)"  # for exceptions and debuggers that show a session
 
 
 class Session(msgspec.Struct, frozen=True):
     pod_uid: str
-    pod_ip: str  # a pod can get another, and another pod this one
+    pod_ip: str  # a pod can get a new one, and another pod this one
     spec: object  # the `admin` part of the spec that it was opened for
     credentials: Credentials
     endpoint: AdminEndpoint
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Credentials that a server did not take: the same ones are not tried again before `retry_at`."""
+    """Credentials that a server rejected: the same ones are not tried again before `retry_at`."""
 
     pod_uid: str
     credentials: Credentials
@@ -58,7 +58,7 @@ class Admins:
         except AdminError as error:
             if error.failure.kind == "Unauthorized":
                 self._note_refusal(server, error.failure.message)
-                await self.drop(server)  # the Secret may have changed: it is read again for the next session
+                await self.drop(server)  # the next session rereads the Secret, which may have changed
                 secret = server.spec.admin.credentials_secret_ref.name
                 message = f"{error.failure.message}: check username and password in Secret {secret!r}"
                 tried = self._refused.get(server.metadata.key)
@@ -88,7 +88,7 @@ class Admins:
         key = server.metadata.key
         session, before = self._sessions.get(key), self._refused.get(key)
         if session is None:
-            return  # it was not asked again
+            return  # the server was not queried again
         same = before is not None and (before.pod_uid, before.credentials) == (session.pod_uid, session.credentials)
         count = before.count + 1 if before and same else 1
         retry_at = asyncio.get_running_loop().time() + back_off(count, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
@@ -115,9 +115,9 @@ class Admins:
         own, admin = server.metadata, server.spec.admin
         live = await self._cluster.pod(own.namespace, own.name)
         if live is None or live.metadata.uid != pod.metadata.uid or not live.metadata.is_owned_by(own.uid):
-            raise AdminError("Unreachable", f"pod {own.name} is not the one that was seen before")
+            raise AdminError("Unreachable", f"pod {own.name} has just been replaced")
         if not live.status.pod_ip or live.status.pod_ip != pod.status.pod_ip:
-            raise AdminError("Unreachable", f"pod {own.name} has no address yet, or another than was seen before")
+            raise AdminError("Unreachable", f"pod {own.name} has no address yet, or a new one")
         port = admin_port(server, live)
         if port is None:
             raise AdminError("Misconfigured", f"spec.admin.port: pod {own.name} has no port named {admin.port!r}")
@@ -139,7 +139,7 @@ class Admins:
             raise AdminError("Misconfigured", f"Secret {name!r} can't be read: {error.message}") from None
         if secret is None:
             message = (
-                f"spec.admin.credentialsSecretRef: there is no Secret {name!r}: create it with username and password"
+                f"spec.admin.credentialsSecretRef: Secret {name!r} does not exist: create it with username and password"
             )
             raise AdminError("Misconfigured", message)
         missing = [key for key in ("username", "password") if not secret.get(key)]
@@ -151,5 +151,5 @@ class Admins:
             raise AdminError("Misconfigured", f"username and password in Secret {name!r} are not UTF-8") from None
         if ":" in found.username or not found.username.isprintable():  # can't be sent (RFC 7616, section 3.4.4)
             bad = "ends with a newline" if found.username.endswith("\n") else "has a colon or a control character"
-            raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: the server can't be asked with it")
+            raise AdminError("Misconfigured", f"username in Secret {name!r} {bad}: it can't be sent to the server")
         return found

@@ -1,4 +1,4 @@
-"""What an operator that is gone has left: its finalizer on the AppServers, which nobody would take away any more."""
+"""Removes the finalizer that an operator has left on AppServers, so that they can be deleted without it."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ from quiesce.control.lease import DURATION_SECONDS, LOOK_SECONDS, Leadership
 from quiesce.model import names
 
 GONE_SECONDS = 60.0
-# An expired lease is seen to be so after its duration.
+# It takes its duration to find out that a Lease has expired.
 LEASE_SECONDS = DURATION_SECONDS + 8.0
 AT_ONCE = 8
-# Each pass looks anew: for what was changed at the same time by somebody else, or made since.
+# Each pass lists again, to find what was created since, or changed by others at the same time.
 PASSES = 3
 TELL_EVERY = 100
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class OperatorRunsError(Exception):
-    """An operator runs, or may run; the message says which, and what to do."""
+    """An operator runs, or may run; the message says which one, and what to do."""
 
 
 async def cleanup(
@@ -28,19 +28,18 @@ async def cleanup(
 ) -> int:
     """The exit code: 0 if every finalizer is gone.
 
-    `named`: whoever asks has named the Lease, so that no operator runs where there is none. Else it may have another
-    name.
+    `named`: the caller has named the Lease: if it doesn't exist, no operator runs. Otherwise, it may have another name.
     """
     if not named and await cluster.lease(*lease) is None:
         raise OperatorRunsError(
-            f"there is no Lease {'/'.join(lease)}, and an operator may run with another one: `kubectl get leases "
-            "--all-namespaces` shows them. Name the operator's, also if it is gone: --lease NAME before `cleanup` and "
+            f"there is no Lease {'/'.join(lease)}, but an operator may run with another one: `kubectl get leases "
+            "--all-namespaces` lists them. Name the operator's, even if it is gone: --lease NAME before `cleanup` and "
             "--operator-namespace NAMESPACE after it"
         )
     is_left = await _is_left(cluster)
     if deployment:
         await _scale_to_zero(cluster, lease[0], deployment)
-    # Where there is no Lease no operator runs, and its namespace may be gone with it.
+    # Without a Lease, no operator runs, and its namespace may be gone too.
     keeping: asyncio.Task[None] | None = None
     if await cluster.lease(*lease):
         await _take(leadership, lease)
@@ -55,22 +54,22 @@ async def cleanup(
     for name, error in sorted(failures.items()):
         logger.error("AppServer %s still has the finalizer %s: %s", name, names.FINALIZER, error)
     if failures:
-        logger.error("%d of the AppServers are left: mend what the API server says, and run this again", len(failures))
+        logger.error("AppServers left: %d. Fix what the API server reports, and run this again", len(failures))
         return 1
-    # As it was released: whoever has taken it since keeps it.
+    # Only as it was released: another process may have taken it since.
     if keeping and (released := await cluster.lease(*lease)) and not released.holder:
         await cluster.delete_lease(released)
     return 0
 
 
 async def _is_left(cluster: Remains) -> bool:
-    """Whether anything can be left: not without the CRDs, nor when all namespaces that were looked after are gone."""
+    """Whether anything can be left: not without the CRDs, nor if all managed namespaces are gone."""
     try:
         await cluster.leave_out_forbidden()
     except ClusterError as error:
         if error.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             raise
-        logger.warning("there is no AppServer to look at, and none to take the finalizer from: %s", error)
+        logger.warning("there are no AppServers to remove the finalizer from: %s", error)
         return False
     return True
 
@@ -80,7 +79,7 @@ async def _scale_to_zero(cluster: Remains, namespace: str, deployment: str) -> N
     if scale is None:
         logger.info("there is no Deployment %s/%s", namespace, deployment)
         return
-    logger.info("scaled the Deployment %s/%s to 0; waits for its pods", namespace, deployment)
+    logger.info("scaled the Deployment %s/%s to 0; waiting for its pods", namespace, deployment)
     try:
         async with asyncio.timeout(GONE_SECONDS):
             while True:
@@ -88,18 +87,18 @@ async def _scale_to_zero(cluster: Remains, namespace: str, deployment: str) -> N
                     return
                 await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError:
-        # On a node that is lost, they stay; the lease tells whether one of them still works.
+        # They stay if their node is lost; the Lease shows whether one of them still runs.
         logger.warning("pods of the Deployment %s/%s are still there after %g s", namespace, deployment, GONE_SECONDS)
 
 
 async def _take(leadership: Leadership, lease: tuple[str, str]) -> None:
-    """No operator acts while the lease is ours."""
+    """While we hold the Lease, no operator acts."""
     try:
         async with asyncio.timeout(LEASE_SECONDS):
             await leadership.acquire()
     except TimeoutError:
         namespace, name = lease
-        holder = leadership.waits_for or "nobody knows whom"
+        holder = leadership.waits_for or "an unknown holder"
         raise OperatorRunsError(
             f"an operator still runs: the Lease {namespace}/{name} is held and renewed by {holder}. Stop it first, "
             f"for example with --deployment NAME, or with `kubectl -n {namespace} scale deployment NAME --replicas=0`"
@@ -107,7 +106,7 @@ async def _take(leadership: Leadership, lease: tuple[str, str]) -> None:
 
 
 async def _free_all(cluster: Remains) -> dict[str, ClusterError]:
-    """The servers that still have the finalizer, and why."""
+    """The servers that still have the finalizer, with the error."""
     failures: dict[str, ClusterError] = {}
     for _ in range(PASSES):
         left = await _held(cluster)

@@ -1,6 +1,6 @@
-"""Events for people: what changed, and what they have to do (events.k8s.io/v1).
+"""Events for users: what changed, and what they have to do (events.k8s.io/v1).
 
-Recorded at once and written in the background, as client-go's recorder does: nothing waits for an Event.
+They are recorded immediately and written in the background, as by client-go's recorder: nothing waits for an Event.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.text import REASON_BYTES, shown
 from quiesce.model.times import Seconds, moment
 
-# The same again within this time is counted in the Event that is there, not written as another.
+# A repetition within this time is counted in the existing Event.
 SERIES_SECONDS = 360.0
-# So many writes for one object at once, and one more for each of these times that pass.
+# For one object, so many writes in a burst, and one more in each such interval.
 BURST, REFILL_SECONDS = 25, 300.0
-# What is remembered of the past, and what may wait to be written.
+# How many are remembered, and how many can wait to be written.
 REMEMBERED, WAITING = 4096, 1000
 WRITERS = 4
 TRIES, RETRY_SECONDS = 3, 2.0
@@ -32,20 +32,20 @@ FLUSH_SECONDS = 2.0
 
 K = TypeVar("K")
 V = TypeVar("V")
-# The object's UID, and what is said of it: type, reason and note.
+# The object's UID, and the Event's type, reason and note.
 Key = tuple[str, bool, str, str]
 
 logger = logging.getLogger(__name__)
 
 
 class Series(msgspec.Struct):
-    """The same Event of the same object, as often as it happened."""
+    """The occurrences of the same Event for the same object."""
 
     event: dict[str, Any]
     count: int = 0
     last: Seconds = 0  # time of day
     recorded_at: Seconds = 0  # by the clock for intervals
-    written: int = 0  # the count that the API server knows
+    written: int = 0  # the count that the API server has
     is_waiting: bool = False  # or is being written
 
 
@@ -56,11 +56,11 @@ class Recorder:
         self._instance = shown(instance, REASON_BYTES)
         self._clock = clock
         self._series: OrderedDict[Key, Series] = OrderedDict()
-        self._budgets: OrderedDict[str, tuple[float, Seconds]] = OrderedDict()  # writes that are left, and since when
+        self._budgets: OrderedDict[str, tuple[float, Seconds]] = OrderedDict()  # remaining writes, and as of when
         self._waiting: asyncio.Queue[Series] = asyncio.Queue(WAITING)
 
     def record(self, owner: AppServer | ServerGroup, note: Note, now: Seconds) -> None:
-        """`now` is the time of day. What can't be written, because there is too much of it, stands in the log."""
+        """`now` is the time of day. The log also has the Events that are not written because there are too many."""
         own = owner.metadata
         logger.info("%s/%s: %s: %s", own.namespace, own.name, note.reason, note.message)
         if not note.reason:  # the API server refuses such an Event
@@ -80,7 +80,7 @@ class Recorder:
                 tasks.create_task(self._write_all())
 
     async def flush(self) -> None:
-        """Wait for a short time until all is written that is recorded; `run` goes on meanwhile."""
+        """Wait briefly until all recorded Events are written, while `run` continues."""
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._waiting.join()
@@ -108,7 +108,7 @@ class Recorder:
                 while series.written < series.count and self._may_write(
                     series.event["regarding"]["uid"], self._clock()
                 ):
-                    await self._write(series)  # it has happened again meanwhile
+                    await self._write(series)  # it has happened again in the meantime
             except ClusterError as error:
                 about, reason = series.event["regarding"], series.event["reason"]
                 logger.warning("%s/%s: Event %s not written: %s", about["namespace"], about["name"], reason, error)
@@ -140,7 +140,7 @@ class Recorder:
         except ClusterError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
-            series.written = 1  # by an earlier try, whose answer was lost
+            series.written = 1  # by an earlier try, whose response was lost
 
 
 def _event(owner: AppServer | ServerGroup, note: Note, now: Seconds, instance: str) -> dict[str, Any]:

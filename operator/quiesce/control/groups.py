@@ -1,4 +1,4 @@
-"""Reconciling one group: observe, decide, tell, act."""
+"""Reconciling one group: observe, decide, write the status, act."""
 
 import logging
 import math
@@ -42,16 +42,16 @@ from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
 TAKEN_RETRY_SECONDS = 10.0
-# What a webhook or an API server that is slow to say no leaves of a group's acts is done in the next turn.
+# Acts of a group that are left over when webhooks or the API server are slow to refuse wait for the next reconcile.
 TURN_SECONDS = 5.0
 FIRST_REFUSED_SECONDS = 1.0
-# Other words for one refusal may come with every try; so often they are taken over.
+# Each retry may return a different message for the same refusal; it is updated only so often.
 REWORDED_SECONDS = 10.0
-# So often a status is tried before what is to be done next, when the API server does not say no to it, but fails.
+# If writing the status fails without a refusal, it is tried so often before the reconcile continues without it.
 UNANSWERED_STATUS_TRIES = 3
-# An apply takes nothing away that somebody else has added.
+# An apply doesn't remove what others have added.
 EDITED = (
-    "does not come out as it was applied: undo what somebody else has written into it, "
+    "differs from what was applied: undo what someone else has changed in it, "
     "or exempt it from the webhook that changes it"
 )
 
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Why an act of a group was refused, since when it is in these words, and when it is tried again."""
+    """Why an act of a group was refused, since when with this message, and when it is retried."""
 
     act: Act
     message: str
@@ -74,9 +74,9 @@ class Groups:
         self._world = world
         self._clock = clock
         self._events = events
-        self._refused: dict[tuple[str, str], dict[str, Refused]] = {}  # of each group, by what is refused
+        self._refused: dict[tuple[str, str], dict[str, Refused]] = {}  # for each group, by what is refused
         self._written: dict[tuple[str, str], Seconds] = {}
-        # Statuses that could not be written: how often in a row, and when it is tried again.
+        # Statuses that could not be written: how often in a row, and when they are retried.
         self._unwritten: dict[tuple[str, str], tuple[int, Seconds]] = {}
         self._labelled_at: dict[tuple[str, str], Seconds] = {}  # since when all pods are known to have their label
 
@@ -99,25 +99,25 @@ class Groups:
         if not is_pending(observation, plan):
             self._world.taken_up[namespace, name] = observation.group.metadata.generation
         if not plan.acts or plan.restart_requested_at is not None or observation.refused:
-            # Otherwise it is told when it is done: a server that is taken out at once need not be told as serving.
+            # Otherwise, it is written afterwards: a server that is taken out now need not be counted as serving.
             observation, plan = await self._tell(observation, plan)
         before = self._refused.get((namespace, name), {})
         refused, is_done = await self._act(observation.group, plan.acts, before)
         self._refused[namespace, name] = refused
         if refused.keys() != before.keys() or not is_done:
-            return 0  # to report it, or to go on
+            return 0  # to report it, or to continue
         if refused:
             return max(0.0, min(refusal.retry_at for refusal in refused.values()) - self._clock.tick())
         if observation.taken | observation.going and not plan.acts:
-            return TAKEN_RETRY_SECONDS  # nobody reports when such a name is free again
+            return TAKEN_RETRY_SECONDS  # no watch reports when such a name is free again
         return 0 if plan.acts else plan.wake
 
     async def _act(
         self, group: ServerGroup, acts: Sequence[Act], before: Mapping[str, Refused]
     ) -> tuple[dict[str, Refused], bool]:
-        """What is refused now, and whether nothing is left that could have been tried.
+        """What is refused now, and whether everything that was due has been tried.
 
-        An object that the API server does not take must not keep the others from being made.
+        An object that the API server refuses must not keep the others from being created.
         """
         ends_at, refused, is_done = self._clock.tick() + TURN_SECONDS, dict[str, Refused](), True
 
@@ -125,7 +125,7 @@ class Groups:
             known = before.get(subject(act))
             return known.retry_at if known and known.act == act else 0.0
 
-        for act in sorted(acts, key=due_at):  # what was never tried is not kept waiting by what fails again
+        for act in sorted(acts, key=due_at):  # new acts don't wait for those that fail again
             name, now = subject(act), self._clock.tick()
             known, is_due = before.get(name), now >= due_at(act)
             if is_due and now < ends_at:
@@ -142,7 +142,7 @@ class Groups:
             await self._do(group, act)
         except ClusterError as error:
             if isinstance(act, ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_group(group)  # what is there now is decided about
+                await self._look_at_group(group)  # decide again from what is there now
                 return None
             if not error.is_refusal:
                 raise
@@ -187,7 +187,7 @@ class Groups:
         return tuple(thing for thing in found if thing and _belongs(thing, group))
 
     async def _look_live(self, group: ServerGroup) -> ServerGroup | None:
-        """Read again what a budget is reckoned with; a watch may be behind."""
+        """Reread what the budget is computed from; a watch may lag behind."""
         key, world = group.metadata.key, self._world
         if await self._look_at_group(group) is None:
             return None
@@ -209,7 +209,7 @@ class Groups:
         return live
 
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
-        """Write the status, or look again when it is time to."""
+        """Write the status, or requeue for when it is due."""
         key, status, now = o.group.metadata.key, group_status(o, plan), self._clock.tick()
         due = group_due(o.group.status, status, self._written.get(key, -math.inf))
         if due is None:
@@ -222,7 +222,7 @@ class Groups:
         try:
             written = await self._cluster.apply_group_status(o.group, msgspec.to_builtins(status))
         except ClusterError as error:
-            # Whatever the reason, the servers are looked after all the same.
+            # Regardless of the reason, the servers are still reconciled.
             if not error.is_refusal and count + 1 < UNANSWERED_STATUS_TRIES:
                 self._unwritten[key] = (count + 1, -math.inf)
                 raise
@@ -273,7 +273,7 @@ class Groups:
             raise ClusterError(HTTPStatus.UNPROCESSABLE_ENTITY, EDITED)
 
     async def _delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Something of the cluster's may hold it for a while: a load balancer's finalizer."""
+        """The deletion may take a while, for example because of a load balancer's finalizer."""
         key, world = (namespace, name), self._world
         if kind == "Service":
             services = world.services.look([key])
@@ -287,7 +287,7 @@ class Groups:
             world.budgets.replace([budget] if budget else [], budgets)
 
     async def _apply_object(self, group: ServerGroup, manifest: dict[str, Any]) -> None:
-        """An apply would take over what somebody else has made under this name."""
+        """Check first: an apply would take over an object of this name that someone else has created."""
         find = self._cluster.service if manifest["kind"] == "Service" else self._cluster.budget
         there: Kept | None = await find(group.metadata.namespace, manifest["metadata"]["name"])
         if there and not (_belongs(there, group) and (there.metadata.owner or names.MANAGED in there.metadata.labels)):
@@ -299,14 +299,14 @@ class Groups:
 
 
 def _told_later(o: GroupObservation, plan: GroupPlan, wait: Seconds) -> GroupPlan:
-    """What is done while the status waits: not what has to stand in it first."""
+    """The plan while the status waits: without what the status has to record first."""
     plan = without_restart(o) if plan.restart_requested_at is not None else plan
     wake = wait if plan.wake is None else min(wait, plan.wake)
     return msgspec.structs.replace(plan, wake=wake)
 
 
 async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -> None:
-    """Take in the pods of a group as they are; one that is not listed is gone, or has lost its label."""
+    """Reread the pods of a group; one that is not listed is gone, or has lost its label."""
     look = world.pods.look(server.metadata.key for server in world.members(group))
     found = {pod.metadata.key: pod for pod in await cluster.pods(*group)}
     for lacking in look.things.keys() - found.keys():
@@ -317,7 +317,7 @@ async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -
 
 
 def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
-    """The servers of a group with their pods, as far as the watches have told, in the order of their ordinals."""
+    """The servers of a group with their pods, as known from the watches, in the order of their ordinals."""
     own = group.metadata
     members = [
         Member(server, world.pods.get(server.metadata.key))
@@ -328,12 +328,12 @@ def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
 
 
 def is_member(server: AppServer, group: ServerGroup) -> bool:
-    """Whether a server is a group's: not every one that has its label."""
+    """Whether a server belongs to a group, which its label alone doesn't prove."""
     return _belongs(server, group) and ordinal_of(server.metadata.name, group.metadata.name) is not None
 
 
 def _belongs(thing: AppServer | Kept, group: ServerGroup) -> bool:
-    """Whether the group owns it, or nobody does and its label names the group."""
+    """Whether the group owns it, or it has no owner and its label names the group."""
     owner = thing.metadata.owner
     if owner is None:
         return thing.metadata.labels.get(names.SERVER_GROUP) == group.metadata.name

@@ -9,9 +9,9 @@ PORT = 8080
 
 
 async def serve_health(operator: Operator, port: int, leadership: Leadership | None) -> web.AppRunner:
-    """`/livez` fails when the loop no longer turns, `/readyz` until the first look at the cluster is done.
+    """`/livez` fails if the loop is stuck, `/readyz` until everything has been listed for the first time.
 
-    An operator that waits for the lease is ready, to take over.
+    An operator that waits for the Lease counts as ready: it is ready to take over.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -24,7 +24,7 @@ async def serve_health(operator: Operator, port: int, leadership: Leadership | N
         if operator.ready:
             return web.Response(text="ok\n")
         if leadership and leadership.waits_for:
-            return web.Response(text=f"waits for {leadership.waits_for}\n")
+            return web.Response(text=f"waiting for {leadership.waits_for}\n")
         return web.Response(status=503, text="starting\n")
 
     application = web.Application()

@@ -1,7 +1,7 @@
 """Leadership: of all the operator's processes, only the one that holds the Lease acts.
 
-Whoever waits reckons by its own clock alone: a Lease that nobody has written for its whole duration has no holder any
-more. The holder stops well before that, so that what it began can't land once another may act.
+A process that waits goes only by its own clock: a Lease that has not been written for its whole duration no longer has
+a holder. The holder stops well before that, so that its last requests can't take effect once another process may act.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from quiesce.model.times import Seconds, moment
 
 DURATION_SECONDS = 12
 RENEW_SECONDS = 2.0
-# From the beginning of the last renewal that came through. What is left of the duration is for requests that were on
-# their way: the process ends, its connections with it, and the API server gives up what they asked for.
+# From the beginning of the last successful renewal. The rest of the duration is for requests in flight: the process
+# exits, which closes its connections, and the API server abandons these requests.
 DEADLINE_SECONDS = 8.0
 REQUEST_SECONDS = 2.0
 LOOK_SECONDS = 1.0
@@ -38,10 +38,10 @@ class Leadership:
         now: Callable[[], Seconds],
         lost: Callable[[str], None],
     ) -> None:
-        """`lost` is called with the reason when this process may not act any more; what it began has to end at once.
+        """`lost` is called with the reason when this process may not act any more; it must stop immediately.
 
-        `identity` is the pod's name, so that a container that was started again goes on with its own lease. `now` is
-        the time of day, which is written down for people and compared with nothing.
+        `identity` is the pod's name, so that a restarted container continues with its own Lease. `now` is the time of
+        day, which is recorded for users and never compared.
         """
         self._leases = leases
         self._key = key
@@ -49,24 +49,24 @@ class Leadership:
         self._now = now
         self._lost = lost
         self._known: Lease | None = None  # as it was last seen or written
-        self._seen_at: Seconds | None = None  # when it was first seen so; None as long as there has never been one
+        self._seen_at: Seconds | None = None  # when it was first seen so; None if it has never existed
         self._deadline: asyncio.TimerHandle | None = None
-        self._version = 0  # of the lease, as it was last read or written
+        self._version = 0  # of the Lease, as last read or written
         self._trouble = ""
         self.waits_for = ""
 
     async def acquire(self) -> None:
-        """Wait for the lease, for as long as another one renews it."""
+        """Wait for the Lease while another process renews it."""
         while True:
             wait = await self._try()
             if wait is None:
                 break
             await asyncio.sleep(wait)
         self.waits_for = ""
-        logger.info("holds the lease %s/%s as %s", *self._key, self._identity)
+        logger.info("acquired the lease %s/%s as %s", *self._key, self._identity)
 
     async def keep(self) -> None:
-        """Renew the lease until it is lost."""
+        """Renew the Lease until it is lost."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -82,11 +82,11 @@ class Leadership:
                 await asyncio.sleep(began + RENEW_SECONDS - loop.time())
 
     async def release(self) -> None:
-        """Let another one have the lease at once, if it is ours. Whatever acts has stopped before."""
+        """Release the Lease if it is ours, for another process to take immediately. The loop has already stopped."""
         if self._deadline:
             self._deadline.cancel()
         try:
-            for _ in range(2):  # a renewal that was given up may come through between the two requests
+            for _ in range(2):  # a cancelled renewal may still succeed between the two requests
                 found = await self._ask(self._leases.lease(*self._key))
                 if found is None or found.holder != self._identity:
                     return
@@ -100,10 +100,10 @@ class Leadership:
                     logger.info("released the lease %s/%s", *self._key)
                     return
         except ClusterError as error:
-            logger.warning("could not release the lease %s/%s, which runs out by itself: %s", *self._key, error)
+            logger.warning("could not release the lease %s/%s, which will expire: %s", *self._key, error)
 
     async def _try(self) -> Seconds | None:
-        """None if the lease is ours now, else when to look again."""
+        """None if the Lease is ours now, else when to look again."""
         loop = asyncio.get_running_loop()
         try:
             found = await self._ask(self._leases.lease(*self._key))
@@ -111,21 +111,21 @@ class Leadership:
                 self._known, self._seen_at = found, loop.time()
             left = self._left(loop.time())
             if left > 0:
-                self._tell_holder(found.holder if found else "nobody: it was deleted")
+                self._tell_holder(found.holder if found else "no one: it was deleted")
                 return min(left, LOOK_SECONDS)
             await self._renew()
         except ClusterError as error:
             if error.status != HTTPStatus.CONFLICT and str(error) != self._trouble:
-                logger.warning("can't get the lease %s/%s: %s; tries again", *self._key, error)
+                logger.warning("could not acquire the lease %s/%s: %s; retrying", *self._key, error)
             self._trouble = str(error)
             return LOOK_SECONDS
         return None
 
     def _left(self, at: Seconds) -> Seconds:
-        """How long the lease as it is has to go on unchanged before it may be taken."""
+        """How long the Lease has to remain unchanged before it may be taken."""
         if self._seen_at is None:
             return 0
-        if self._known is None:  # deleted: it may have a holder, who will write it anew
+        if self._known is None:  # deleted: it may have a holder that will create it again
             return self._seen_at + DURATION_SECONDS - at
         if self._known.holder in ("", self._identity):
             return 0
@@ -139,28 +139,28 @@ class Leadership:
         self._goes_backwards()
 
     async def _is_still_ours(self) -> bool:
-        """Look at what another one has made of it; a write of our own that seemed to fail may be there too."""
+        """Check who holds it now; a write of our own that seemed to fail may have succeeded."""
         try:
             self._known = await self._ask(self._leases.lease(*self._key))
         except ClusterError as error:
             self._trouble = str(error)
-            return True  # nobody knows: the deadline counts
+            return True  # unknown: the deadline decides
         if self._goes_backwards():
             return False
         if self._known is None or self._known.holder == self._identity:
             return True
-        self._lose(f"{self._known.holder or 'nobody'} holds it")
+        self._lose(f"{self._known.holder or 'no one'} holds it")
         return False
 
     def _goes_backwards(self) -> bool:
-        """Whether etcd was restored from a backup. Watches that go on from a version to come report nothing until then.
+        """Whether etcd was restored from a backup. A watch from a future version reports nothing until then.
 
-        A process that starts again lists everything.
+        A new process lists everything.
         """
         version = int(self._known.metadata["resourceVersion"]) if self._known else self._version
         goes_backwards, self._version = version < self._version, version
         if goes_backwards:
-            self._lose("its version has gone backwards, as after a restore of etcd: all has to be read again")
+            self._lose("its version has gone backwards, as after a restore of etcd: everything must be listed again")
         return goes_backwards
 
     def _written(self, known: Lease | None) -> Lease:
@@ -179,12 +179,12 @@ class Leadership:
     def _arm(self, began: Seconds) -> None:
         if self._deadline:
             self._deadline.cancel()
-        # A timer, which no task can hold up; after a process was stopped and goes on, it comes before their next steps.
+        # A timer, which no task can delay; if the process was paused, it fires before the tasks' next steps.
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(began + DEADLINE_SECONDS, self._miss)
 
     def _miss(self) -> None:
-        self._lose(f"it could not be renewed for {DEADLINE_SECONDS:g} s: {self._trouble or 'the process stood still'}")
+        self._lose(f"it could not be renewed for {DEADLINE_SECONDS:g} s: {self._trouble or 'the process was paused'}")
 
     def _lose(self, reason: str) -> None:
         if self._deadline:
@@ -193,7 +193,7 @@ class Leadership:
 
     def _tell_holder(self, holder: str) -> None:
         if holder != self.waits_for:
-            logger.info("waits: the lease %s/%s is held by %s", *self._key, holder)
+            logger.info("waiting: the lease %s/%s is held by %s", *self._key, holder)
         self.waits_for = holder
 
     def _time(self) -> str:

@@ -1,4 +1,4 @@
-"""The operator's parts put together: what the watches tell goes in, reconciles come out."""
+"""The operator's parts put together: watch events go in, reconciles come out."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from quiesce.model.objects import EndpointSlice, Event, Kept, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
-# After a watch has listed anew, what went away meanwhile is found by listing once more, when it has calmed down.
+# When a watch starts again with a list, objects deleted in the meantime are found by another list, once things settle.
 RESYNC_AFTER_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Operator:
         self.ready = False
 
     async def prime(self) -> None:
-        """The first look at everything; nothing is decided before."""
+        """List everything for the first time; nothing is decided before."""
         await self._resync()
         self.ready = True
 
@@ -54,7 +54,7 @@ class Operator:
         return self._queue.stale_for()
 
     def listed(self) -> None:
-        """A watch has begun with a list: it won't say what went away before."""
+        """A watch has started with a list: it doesn't report earlier deletions."""
         self._listed_at = self._clock.tick()
 
     def see_server(self, server: AppServer, *, gone: bool) -> None:
@@ -65,7 +65,7 @@ class Operator:
         else:
             self._world.see_server(server)
         self._queue.add(("server", own.namespace, own.name))
-        for thing in (before, server):  # it may have left a group
+        for thing in (before, server):  # it may have moved from one group to another
             if thing and (group := group_of(thing)):
                 self._queue.add(("group", *group))
 
@@ -81,7 +81,7 @@ class Operator:
 
     def see_pod(self, pod: Pod, *, gone: bool) -> None:
         own = pod.metadata
-        key = own.key  # which is its server's, whatever became of its labels
+        key = own.key  # the same as its server's, regardless of its labels
         if gone:
             self._world.forget_pod(key, own.uid, int(own.resource_version))
         else:
@@ -131,5 +131,5 @@ class Operator:
                 try:
                     await self._resync()
                 except ClusterError as error:
-                    logger.warning("listing anew failed: %s; again soon", error)
+                    logger.warning("listing again failed: %s; retrying", error)
                     self.listed()

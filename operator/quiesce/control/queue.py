@@ -1,4 +1,4 @@
-"""A keyed queue: one worker a key at a time, requests for the same key coalesce, failures back off."""
+"""A keyed queue: one worker per key at a time, requests for the same key coalesce, failures back off."""
 
 import asyncio
 import heapq
@@ -9,14 +9,14 @@ from typing import Literal
 from quiesce.cluster.port import ClusterError
 from quiesce.model.times import Seconds
 
-# Which kind of thing, its namespace and name.
+# The kind of object, its namespace and name.
 Key = tuple[Literal["server", "group"], str, str]
-# What is done for a key; it returns when to look again, or None to wait for an event.
+# Reconciles a key; returns the time after which to requeue it, or None to wait for an event.
 Reconcile = Callable[[Key], Awaitable[Seconds | None]]
 
 FIRST_RETRY_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-# A reconcile does a handful of bounded requests; one that takes longer than this is ended, and tried again.
+# A reconcile makes a few requests with timeouts; one that takes longer than this is cancelled, and retried.
 TURN_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Queue:
         self._beat: Seconds | None = None
 
     def add(self, key: Key, after: Seconds = 0) -> None:
-        """Ask for a key to be looked at; the earliest request counts."""
+        """Enqueue a key; the earliest request counts."""
         due = self._clock() + after
         if due < self._due.get(key, due + 1):
             self._due[key] = due
@@ -48,9 +48,9 @@ class Queue:
             self._changed.set()
 
     def stale_for(self) -> Seconds:
-        """How long the loop has not turned; 0 when all is well. What one key waits for is no matter of the loop."""
+        """For how long the loop has been stuck; 0 if it is not. A single key that waits doesn't count."""
         if self._beat is None:
-            return 0.0  # it has not started: that is a matter of readiness
+            return 0.0  # it has not started: that is for the readiness probe
         return max(self._clock() - self._beat - 10 * BEAT_SECONDS, 0.0)
 
     async def run(self) -> None:
@@ -73,7 +73,7 @@ class Queue:
         while self._heap and self._heap[0][0] <= now:
             due, key = heapq.heappop(self._heap)
             if self._due.get(key) != due or key in self._started:
-                continue  # overtaken by an earlier request, or at work: `_work` puts it back
+                continue  # superseded by an earlier request, or in progress: `_work` puts it back
             del self._due[key]
             taken.append(key)
         return taken
@@ -86,10 +86,10 @@ class Queue:
         except Exception as error:
             count = self._failures[key] = self._failures.get(key, 0) + 1
             wake = back_off(count, FIRST_RETRY_SECONDS)
-            # Trouble with the API server is told in one line; anything else is a fault of ours, and traced.
+            # Problems with the API server get one line; anything else is a bug, and gets a traceback.
             trace = None if isinstance(error, ClusterError) else error
             said = str(error) or f"{type(error).__name__} within {TURN_SECONDS:g} s"
-            logger.warning("%s %s/%s: %s; again in %g s", *key, said, wake, exc_info=trace)
+            logger.warning("%s %s/%s: %s; retrying in %g s", *key, said, wake, exc_info=trace)
         finally:
             self._started.remove(key)
         if (asked := self._due.get(key)) is not None:

@@ -1,4 +1,4 @@
-"""Reconciling one server: observe, decide, tell, act once."""
+"""Reconciling one server: observe, decide, write the status, act once."""
 
 import logging
 import math
@@ -29,12 +29,12 @@ from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 
 FIRST_RETRY_SECONDS = 1.0
-# A server that gives no answer to a shed may do so soon; one that says no may be in the middle of something else.
+# A server that doesn't respond to a shed may do so soon; one that refuses may be in the middle of something else.
 UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 NODE_KNOWN_SECONDS = 10.0
-# An EndpointSlice that is slower than this may be one that publishes addresses that are not ready.
+# An EndpointSlice that is slower than this may belong to a Service that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Servers:
         self._offsets: dict[tuple[str, str], Seconds] = {}  # of the time of day in the notes
         self._templates = Templates(cluster, world, clock.tick)
         self._written: dict[tuple[str, str], Seconds] = {}
-        self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were looked at, and when
+        self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were read, and when
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
         server = self._world.servers.get((namespace, name))
@@ -120,7 +120,7 @@ class Servers:
         ).measured()
 
     def _now(self, key: tuple[str, str]) -> Seconds:
-        """The time of day that the notes of a server go by: a look and the act that follows have the same."""
+        """The time of day for a server's notes: the same clock for an observation and the act that follows."""
         return self._clock.tick() + self._offsets[key]
 
     def _is_ahead(self, group: ServerGroup) -> bool:
@@ -128,7 +128,7 @@ class Servers:
         return taken_up != group.metadata.generation and not group.metadata.deletion_timestamp
 
     async def _node(self, name: str) -> NodeSays | None:
-        """What is known of a node, no older than a few seconds; None without the right to look."""
+        """What is known about a node, at most a few seconds old; None without permission to read it."""
         now = self._clock.tick()
         self._nodes = {node: known for node, known in self._nodes.items() if now - known[0] < NODE_KNOWN_SECONDS}
         if name not in self._nodes:
@@ -141,9 +141,9 @@ class Servers:
         return self._nodes[name][1]
 
     async def _routes(self, o: Observation, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Services that still have the pod as ready, and of those the ones that will whatever happens."""
+        """Services that still list the pod as ready, and those that always will."""
         namespace, drain = pod.metadata.namespace, o.server.status.suspend
-        # The headless one that a group keeps is for servers to find each other, and says nothing of requests.
+        # A group's headless Service is for servers to find each other, not for requests.
         kept = self._world.services
         known = (route for route in self._world.routes(pod) if (namespace, route) in kept)
         discovery = {route for route in known if kept[namespace, route].publishes_not_ready}
@@ -161,7 +161,7 @@ class Servers:
         return tuple(route for route in routes if route not in unconfirmable), tuple(sorted(unconfirmable))
 
     async def _look_live(self, server: AppServer) -> AppServer | None:
-        """Read again what a disruptive act depends on; a watch may be behind."""
+        """Reread what a disruptive act depends on; a watch may lag behind."""
         key, world = server.metadata.key, self._world
         live = await self._look_at_server(server)
         if live is None:
@@ -189,7 +189,7 @@ class Servers:
         self._world.pods.replace([pod] if pod else [], look)
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
-        """Write the status before the act: whoever goes on after a crash finds what was begun."""
+        """Write the status before the act, so that the operator can continue after a crash."""
         key = o.server.metadata.key
         status, untold = to_tell(o, plan)
         if status is None and untold is None and self._is_outdated(o, plan):
@@ -208,7 +208,7 @@ class Servers:
         return replace(o, server=server)
 
     async def _write(self, o: Observation, status: AppServerStatus) -> AppServer | None:
-        """None when the API server does not take it: whatever the reason, the server is looked after all the same."""
+        """None if the API server refuses it: regardless of the reason, the server is still reconciled."""
         key, count = o.server.metadata.key, o.notes.unwritten + 1
         try:
             server = await self._cluster.apply_server_status(o.server, msgspec.to_builtins(status))
@@ -226,7 +226,7 @@ class Servers:
         return server
 
     def _is_outdated(self, o: Observation, plan: ServerPlan) -> bool:
-        """Of what a stalled server still has to do, the number is kept up to date."""
+        """The count of active requests is kept up to date while a server is stalled."""
         active = o.admin.active_requests if isinstance(o.admin, Report) else None
         changed = bool(plan.stalled) and active != o.server.status.active_requests
         written_at = self._written.get(o.server.metadata.key, -math.inf)
@@ -234,7 +234,7 @@ class Servers:
         return changed and is_due
 
     async def _try(self, o: Observation, act: Act) -> None:
-        """Do it, or keep in mind that it failed and why: the next decision tells it and waits."""
+        """Perform the act, or note why it failed: the next decision reports that and waits."""
         key, kind, refusal = o.server.metadata.key, type(act).__name__, None
         try:
             await self._do(o, act)
@@ -242,14 +242,14 @@ class Servers:
             refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
             tries = UNANSWERED_SHED_TRIES if error.failure.kind == "Unreachable" else REFUSED_SHED_TRIES
             if isinstance(act, acts.Shed) and refusal.count >= tries:
-                # Without it a drain is still right, only kept-alive connections get less warning.
+                # A drain works without it, but clients are not asked to close kept-alive connections.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
             if isinstance(act, acts.ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
                 await self._look_at_server(o.server)
-                return  # what is there now is decided about
+                return  # decide again from what is there now
             if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_pod(o.server)  # there may be one that the watch does not show
+                await self._look_at_pod(o.server)  # there may be a pod that the watch doesn't show
             elif not error.is_refusal and not isinstance(act, acts.CheckTemplate):
                 raise
             refusal = self._refused(o, act, f"{kind}Refused", error.message)
@@ -317,7 +317,7 @@ class Servers:
 
 
 def _may_be_otherwise(server: AppServer, pod: Pod | None) -> bool:
-    """Whether the watch may have missed something: it tells of pods that have the operator's label."""
+    """Whether the watch may have missed something: it only reports pods with the operator's label."""
     if pod is None:
         return server.status.state not in (None, "Pending", "Stopped")
     return not pod.metadata.is_owned_by(server.metadata.uid) or names.MANAGED not in pod.metadata.labels

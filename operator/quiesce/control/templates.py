@@ -1,4 +1,4 @@
-"""Whether the API server would let a new pod in, asked before the old one is taken away."""
+"""Checks whether the API server would accept a new pod, before the old one is deleted."""
 
 import asyncio
 import re
@@ -17,16 +17,16 @@ from quiesce.model.plan import CheckTemplate
 from quiesce.model.resources import AppServer
 from quiesce.model.times import Seconds
 
-# For how long the API server's yes to a template is relied on, where no quota counts pods.
+# For how long a template counts as accepted by the API server, if there are no quotas.
 TEMPLATE_TAKEN_SECONDS = 600.0
-# By then a drain has begun of a server that may be replaced.
+# By then, the drain of a server that may be replaced has begun.
 BEGUN_SECONDS = 30.0
-# The API server makes a name of a prefix, as much of it as leaves room, and five characters.
+# The API server generates a name from a prefix, truncated to this, and five characters.
 PREFIX_CHARACTERS = 58
 
 
 class Promised(msgspec.Struct, frozen=True):
-    """A replacement that was let through, and which pod it takes away."""
+    """A replacement that passed the check, and the pod that it replaces."""
 
     pod_uid: str
     swap: Swap
@@ -43,10 +43,10 @@ class Templates:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(self, server: AppServer, act: CheckTemplate) -> None:
-        """Raises ClusterError, with the API server's words, if the new pod would not be let in.
+        """Raises ClusterError, with the API server's message, if it would reject the new pod.
 
-        Where quotas count pods, that depends on the old pod, and on what else is being replaced: each server asks for
-        itself, and one of a namespace at a time.
+        With quotas, that depends on the old pod, and on other replacements in progress: each server is checked on its
+        own, and one at a time in each namespace.
         """
         namespace = server.metadata.namespace
         async with self._locks[namespace]:
@@ -60,8 +60,8 @@ class Templates:
                 self._taken[namespace, act.template_hash] = now
 
     async def _try(self, server: AppServer, act: CheckTemplate) -> dict[str, Any]:
-        """The new pod, as the API server would make it."""
-        # Under a name that nothing has: the pod that is to be replaced has its own.
+        """The new pod, as the API server would create it."""
+        # Under an unused name: the pod that is being replaced still has the real one.
         name = server.metadata.name
         rest = {key: value for key, value in act.pod["metadata"].items() if key != "name"}
         try:
@@ -87,12 +87,12 @@ class Templates:
         lacks = shortage(quotas, swap, self._under_way(namespace), refusal)
         if lacks:
             said = f"{refusal}; " if refusal else ""
-            raise ClusterError(HTTPStatus.FORBIDDEN, f"{said}in place of pod {name} it does not fit either: {lacks}")
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"{said}it doesn't fit in place of pod {name} either: {lacks}")
         uid = old["metadata"]["uid"] if old else ""
         self._promised[namespace][name] = Promised(uid, swap, self._clock())
 
     def _under_way(self, namespace: str) -> Iterator[Swap]:
-        """What else was let through and has not come yet: quotas don't show it."""
+        """Other replacements that passed the check but don't exist yet: quotas don't show them."""
         for name, promised in list(self._promised[namespace].items()):
             server, pod = self._world.servers.get((namespace, name)), self._world.pods.get((namespace, name))
             drain = server.status.suspend if server else None

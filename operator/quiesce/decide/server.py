@@ -478,7 +478,8 @@ def _serve(o: Observation) -> ServerPlan:
     report, container = cast("Report", o.admin), o.container
     if report.suspend_state != "RUNNING" and o.has_served and not _ours(o):
         message = (
-            f"the server is {report.suspend_state}, but not by the operator: resume it the way it was suspended"
+            f"the server is {report.suspend_state}, but the operator did not suspend it: "
+            "resume it the way it was suspended"
         )
         stalls_at = (o.now if o.drifted_since is None else o.drifted_since) + PASSING_SECONDS
         drifted = ServerPlan("Unknown", "Drifted", message, drifted=True, stalled="Drifted", wake=SLOW_POLL_SECONDS)
