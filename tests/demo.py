@@ -1,4 +1,4 @@
-"""`make demo`: three WildFly servers are rolled under load, by a StatefulSet and by Quiesce; losses are counted."""
+"""`make demo`: rolling restarts of three WildFly servers under load, by a StatefulSet and by Quiesce; counts losses."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ def suspend_and_resume(estate: Estate) -> Result:
 
 def tell(plain: Roll, quiesce: Roll, cycle: Result) -> None:
     rows: list[tuple[str, ...]] = [
-        ("", "requests", "failed", "kept-alive", "new conn.", "slow (5 s)", "pausing", "roll")
+        ("", "requests", "failed", "kept-alive", "new conn.", "slow (5 s)", "pausing", "rollout")
     ]
     for title, load, seconds in (
         ("StatefulSet, rolling restart", plain.load, plain.seconds),
@@ -82,7 +82,7 @@ def tell(plain: Roll, quiesce: Roll, cycle: Result) -> None:
     print()
     ratio = quiesce.seconds / plain.seconds
     lost = quiesce.load.failed + cycle.failed
-    print(f"Quiesce lost {lost} requests; its roll took {ratio:.2f} times the StatefulSet's.")
+    print(f"Quiesce lost {lost} requests; its rollout took {ratio:.2f} times the StatefulSet's.")
     figures = {
         name: {
             "requests": load.total,

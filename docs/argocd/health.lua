@@ -1,4 +1,4 @@
--- The health of AppServers and ServerGroups for Argo CD: one script for both kinds. docs/gitops.md says where it goes.
+-- The health of AppServers and ServerGroups for Argo CD: one script for both kinds. docs/gitops.md describes how to install it.
 local function health(status, condition)
   return {status = status, message = condition and condition.message or ""}
 end
@@ -7,7 +7,7 @@ if obj.metadata.deletionTimestamp ~= nil then
   return {status = "Progressing", message = "is being deleted"}
 end
 if obj.status == nil or obj.status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "waits for the operator to look at the new spec"}
+  return {status = "Progressing", message = "waiting for the operator to observe the new spec"}
 end
 
 local conditions = {}
@@ -27,7 +27,7 @@ end
 if holds("Ready") then
   return health("Healthy", conditions.Ready)
 end
--- Nothing is under way, and it is not what the spec declares: an annotation has it so.
+-- Nothing is in progress, but the spec's state is not reached: an annotation suspends the object.
 local suspended = conditions.Suspended
 if holds("Suspended") or (suspended ~= nil and suspended.reason == "SomeSuspended") then
   return health("Suspended", conditions.Ready)

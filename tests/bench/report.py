@@ -1,4 +1,4 @@
-"""From measurements to figures (the JSON), and from figures to README's tables."""
+"""From measurements to figures (the JSON), and from figures to the tables in README.md."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from tests.cluster.load import CLIENTS
 from tests.rolls import Roll
 
 Figures = Mapping[str, Any]
-# README has two blocks of figures between such comments: RESULT at its beginning, and all that was measured.
+# README.md has two blocks of figures between such comments: RESULT at its beginning, and all measurements.
 BEGIN, END = "<!-- `make bench` writes the {} -->", "<!-- end of the {} -->"
 RESULT, FIGURES = "result", "figures"
 TITLES = {
@@ -32,7 +32,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def rolls(measured: Mapping[str, Sequence[Roll]]) -> dict[str, Any]:
-    """Counts over all rolls of a kind; times at their median, and as ratios to the plain StatefulSet's."""
+    """Counts over all rollouts of a kind; median times, also as ratios to the plain StatefulSet's."""
     medians = {kind: statistics.median(roll.seconds for roll in found) for kind, found in measured.items()}
     return {
         kind: {
@@ -65,7 +65,7 @@ def suspends(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def writes(requests: Requests, rolled: int) -> dict[str, Any]:
-    """What each rolled server costs the API server."""
+    """What each replaced server costs the API server."""
     each = {name: round(number / rolled, 2) for name, number in sorted(requests.writes.items())}
     return {
         "rolled_servers": rolled,
@@ -76,13 +76,13 @@ def writes(requests: Requests, rolled: int) -> dict[str, Any]:
 
 
 def tables(figures: Figures) -> str:
-    """What README says, without a date: a run is as good as the next one."""
+    """The tables in README.md, without a date: every run is as good as any other."""
     return "\n\n".join((_head(figures), _rolls(figures["rolls"]), _operator(figures)))
 
 
 def result(figures: Figures) -> str:
-    """What README begins with."""
-    rows: list[Sequence[str]] = [("three WildFly servers, rolled under load", "requests", "failed")]
+    """The table at the beginning of README.md."""
+    rows: list[Sequence[str]] = [("rolling restart of three WildFly servers under load", "requests", "failed")]
     for kind in ("plain", "careful", "quiesce"):
         one = figures["rolls"][kind]
         rows.append((TITLES[kind], f"{one['requests']:,}", f"**{one['failed_requests']:,}**"))
@@ -90,12 +90,12 @@ def result(figures: Figures) -> str:
 
 
 def replaced(text: str, name: str, block: str) -> str:
-    """The text with another block between the two comments of that name."""
+    """The text, with the block between the two comments of that name replaced."""
     first, last = BEGIN.format(name), END.format(name)
     before, begin, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"README.md lacks the lines between which the {name} go; put them back: {first} and {last}")
+        raise ValueError(f"README.md lacks the lines that enclose the {name}; restore them: {first} and {last}")
     return f"{before}{first}\n\n{block}\n\n{last}{after}"
 
 
@@ -113,7 +113,7 @@ def _rolls(found: Figures) -> str:
             "new conn.",
             "5 s",
             "pausing",
-            "roll",
+            "rollout",
             "ratio",
         )
     ]
@@ -142,7 +142,7 @@ def _operator(figures: Figures) -> str:
     )
     cpu = (
         f"{quiet['cpu_milliseconds']} ms in a quiet minute; {server['idle_cpu_milliseconds']} ms for each server "
-        f"rolled idle, {server['loaded_cpu_milliseconds']} ms under load; "
+        f"replaced idle, {server['loaded_cpu_milliseconds']} ms under load; "
         f"{whole['cpu_seconds']:.1f} s in the whole run of {whole['seconds'] / 60:.0f} minutes"
     )
     return _markdown(
@@ -165,7 +165,7 @@ def _asked(requests: Figures | None) -> Sequence[Sequence[str]]:
         f"(and dry runs: {idle['dry_runs_per_server']:.1f}, {loaded['dry_runs_per_server']:.1f})"
     )
     return (
-        ("writes for each rolled server, Events and Leases aside", writes),
+        ("writes for each replaced server, without Events and Leases", writes),
         ("requests in a quiet minute", f"{quiet['writes']} writes, {quiet['lists']} lists"),
     )
 
