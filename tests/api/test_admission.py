@@ -259,7 +259,7 @@ def test_the_policy_takes_the_annotations_that_mean_something(
         *(("AppServer", key) for key in ("quiesce.dev/suspnd", names.SERVED_CONTAINER)),
     ],
 )
-def test_the_policy_refuses_annotations_that_mean_nothing(
+def test_the_policy_rejects_unsupported_annotations(
     dry: pykube.HTTPClient, manifest: MakeManifest, kind: str, key: str
 ) -> None:
     message = refusal(dry, changed(manifest(kind), "metadata.annotations", {key: "true"}))
@@ -268,7 +268,7 @@ def test_the_policy_refuses_annotations_that_mean_nothing(
     assert names.SURGE not in message.partition("supported: ")[2]
 
 
-def test_an_old_annotation_that_means_nothing_is_in_nobodys_way(
+def test_an_old_unsupported_annotation_blocks_no_other_change(
     api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str
 ) -> None:
     bad = changed(manifest("ServerGroup"), "metadata.annotations", {names.FORCE: "true"})
@@ -281,7 +281,7 @@ def test_an_old_annotation_that_means_nothing_is_in_nobodys_way(
         group.patch({"metadata": {"annotations": {"quiesce.dev/suspnd": "true"}}})
 
 
-def test_an_old_bad_value_is_in_nobodys_way(
+def test_an_old_bad_value_blocks_no_other_change(
     api: pykube.HTTPClient, dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str
 ) -> None:
     bad = with_suspend(manifest("ServerGroup"), "soon")

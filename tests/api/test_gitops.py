@@ -105,7 +105,7 @@ def test_an_object_that_no_operator_has_looked_at_is_not_done(
         pytest.param(("--field-manager=flux-client-side-apply",), "true", id="Flux's own"),
     ],
 )
-def test_flux_takes_away_what_kubectl_wrote(git: Git, manager: tuple[str, ...], left: str | None) -> None:
+def test_flux_removes_what_kubectl_wrote(git: Git, manager: tuple[str, ...], left: str | None) -> None:
     git.run("annotate", *manager, "sg/shop", f"{names.SUSPEND}=true")
     assert git.suspended() == "true"
     git.reconcile()

@@ -65,7 +65,7 @@ def unready() -> Iterator[Estate]:
 
 
 @pytest.mark.usefixtures("troubles", "unready")
-def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one() -> None:
+def test_a_roll_stops_at_bad_templates_and_continues_with_a_fixed_one() -> None:
     """Crashing servers, then ones that don't get ready, then good ones, without a request lost meanwhile."""
     with Estate("bad") as shop:
         shop.group("shop", replicas=2)
@@ -92,7 +92,7 @@ def test_a_roll_stops_at_bad_templates_and_goes_on_with_a_mended_one() -> None:
         assert [image for image in images.seen if image] == ["quiesce.local/wildfly:1 ", "quiesce.local/wildfly:2 "]
 
 
-def test_what_can_not_start_says_why_costs_little_and_is_mended(troubles: tuple[float, list[Trouble]]) -> None:
+def test_what_can_not_start_says_why_costs_little_and_is_fixed(troubles: tuple[float, list[Trouble]]) -> None:
     began, found = troubles
     if access.is_local():
         asked = {trouble.words: audit.between(began, began + 60, trouble.estate.namespace) for trouble in found}
@@ -105,7 +105,7 @@ def test_what_can_not_start_says_why_costs_little_and_is_mended(troubles: tuple[
         wait("nothing is stalled", functools.partial(is_fine, trouble.estate), 10)
 
 
-def test_servers_that_never_got_ready_are_mended_though_none_is_left_to_serve(unready: Estate) -> None:
+def test_servers_that_never_got_ready_are_fixed_though_none_is_left_to_serve(unready: Estate) -> None:
     for server in ("shop-0", "shop-1"):
         wait(f"{server} is let in", functools.partial(waits_for_probe, unready, server), 30)
     unready.group("shop", replicas=2)

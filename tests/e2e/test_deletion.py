@@ -32,7 +32,7 @@ def shop(estate: Estate) -> Estate:
     return estate
 
 
-def test_pods_deleted_in_a_hurry_are_made_anew(shop: Estate) -> None:
+def test_pods_deleted_in_a_hurry_are_recreated(shop: Estate) -> None:
     before = shop.uids()
     shop.kubectl("delete", "pod", "shop-0", "--grace-period=5", "--wait=false")
     shop.kubectl("delete", "pod", "shop-1", "--grace-period=0", "--force", "--wait=false")
@@ -65,7 +65,7 @@ def test_servers_that_a_group_leaves_behind_serve_on_and_are_taken_up_by_the_nex
     assert shop.uids() == before
 
 
-def test_a_group_that_is_made_anew_waits_for_the_servers_of_the_one_before(shop: Estate) -> None:
+def test_a_recreated_group_waits_for_the_servers_of_its_predecessor(shop: Estate) -> None:
     """What `kubectl replace --force` does."""
     before = shop.uids()
     with shop.request("shop-1", REQUEST_MILLISECONDS) as request:

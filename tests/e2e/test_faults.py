@@ -46,7 +46,7 @@ def _mended(shop: Estate) -> Iterator[None]:
         shop.annotate(f"aps/{server}", suspend=None)
 
 
-def test_a_suspend_waits_until_the_admin_endpoint_is_mended(shop: Estate) -> None:
+def test_a_suspend_waits_until_the_admin_endpoint_is_fixed(shop: Estate) -> None:
     with under_load(shop, least=1):
         for faults in FAULTS:
             _suspend_with(shop, faults)
@@ -110,7 +110,7 @@ def test_a_server_that_lies_is_not_believed_and_not_pestered(shop: Estate) -> No
         shop.wait_ready("shop")
 
 
-def test_a_stop_of_a_server_that_lies_is_told_and_ends_with_its_timeout(shop: Estate) -> None:
+def test_a_stop_of_a_server_that_lies_is_reported_and_ends_with_its_timeout(shop: Estate) -> None:
     with under_load(shop, warned=False):
         pod = shop.pod_uid("shop-2")
         misbehave(shop, "shop-2", "lies")
@@ -121,7 +121,7 @@ def test_a_stop_of_a_server_that_lies_is_told_and_ends_with_its_timeout(shop: Es
         wait("another pod is there", lambda: shop.pod_uid("shop-2") not in (pod, None), 60)
 
 
-def test_a_server_killed_in_mid_drain_comes_back_as_it_is_asked_to_be(shop: Estate) -> None:
+def test_a_server_killed_in_mid_drain_returns_to_its_desired_state(shop: Estate) -> None:
     shop.wait_ready("shop")
     pod = shop.pod_uid("shop-2")
     with shop.request("shop-1", 30_000), shop.request("shop-2", 30_000):

@@ -71,7 +71,7 @@ def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -
     web.kubectl("delete", "svc", "other", "peers")
 
 
-def test_a_withdrawal_that_a_service_does_not_confirm_is_told_and_waited_for(web: Estate) -> None:
+def test_a_withdrawal_that_a_service_does_not_confirm_is_reported_and_waited_for(web: Estate) -> None:
     """An EndpointSlice that nobody keeps up."""
     pod = web.get("pod", "web-1")
     assert pod
@@ -129,7 +129,7 @@ def test_endpoints_without_a_pod_are_waited_for_by_their_address(web: Estate) ->
     resume(web)
 
 
-def test_services_that_are_asked_for_no_more_are_deleted_and_nothing_else_is(web: Estate) -> None:
+def test_services_that_are_requested_no_more_are_deleted_and_nothing_else_is(web: Estate) -> None:
     before = web.uids("web")
     web.group("web", replicas=2)
     wait("they are gone", lambda: web.get("svc", "web") is None and web.get("svc", "web-headless") is None, 10)

@@ -58,7 +58,7 @@ def test_a_bad_value_is_refused_with_its_words_and_changes_nothing(shop: Estate)
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-def test_a_bad_value_that_came_before_the_policy_is_told_and_keeps_the_last_good_one(solo: Estate) -> None:
+def test_a_bad_value_that_came_before_the_policy_is_reported_and_keeps_the_last_good_one(solo: Estate) -> None:
     policy = "validatingadmissionpolicybinding/quiesce-annotations"
     saved = json.loads(kubectl("get", policy, "-o", "json"))
     saved["metadata"] = {"name": saved["metadata"]["name"]}
@@ -80,7 +80,7 @@ def test_a_bad_value_that_came_before_the_policy_is_told_and_keeps_the_last_good
     wait("nothing is complained of", lambda: not _bad(solo, "one"), 10)
 
 
-def test_zero_suspends_at_once_and_lets_the_request_end(solo: Estate) -> None:
+def test_zero_suspends_immediately_and_lets_the_request_end(solo: Estate) -> None:
     solo.server("one")
     solo.wait_state("one", "Running")
     with solo.request("one", 12_000) as request:
@@ -169,7 +169,7 @@ def test_what_is_changed_together_counts_together(solo: Estate) -> None:
 
 
 @pytest.mark.alone
-def test_a_drain_goes_on_where_it_was_when_the_operator_is_killed(solo: Estate) -> None:
+def test_a_drain_continues_where_it_was_when_the_operator_is_killed(solo: Estate) -> None:
     solo.server("one", preSuspendSeconds=0)
     solo.wait_state("one", "Running")
     with solo.request("one", 15_000) as request:

@@ -7,7 +7,7 @@ from tests.cluster.load import Load, service_url
 from tests.estate import PASSWORD, USERNAME, Estate, Management, Watcher, kubectl, wait
 
 
-def test_wrong_credentials_are_named_and_mended_by_mending_the_secret(solo: Estate) -> None:
+def test_wrong_credentials_are_named_and_fixed_in_the_secret(solo: Estate) -> None:
     solo.secret("wrong", USERNAME, "not it")
     solo.server("one", secret="wrong")
     stalled = wait("it is told", lambda: _told(solo, "AdminUnauthorized"), 60)
@@ -84,7 +84,7 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
     wait("nor is the server", lambda: solo.condition("aps", "shop-0", "Stalled")["status"] == "False", 20)
 
 
-def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_not_let_in(solo: Estate) -> None:
+def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_reject(solo: Estate) -> None:
     """It has room for the pod that is there: for as large a one in its place, and for no larger one."""
     solo.apply("v1", "ResourceQuota", "memory", spec={"hard": {"requests.memory": "256Mi"}})
     solo.apply("v1", "ResourceQuota", "pods", spec={"hard": {"pods": "1"}})
@@ -107,7 +107,7 @@ def _requests(memory: str) -> dict[str, Any]:
     return {"resources": {"requests": {"memory": memory}}}
 
 
-def test_a_server_in_admin_only_mode_is_not_let_in_and_leaves_without_a_drain(solo: Estate) -> None:
+def test_a_server_in_admin_only_mode_gets_no_requests_and_leaves_without_a_drain(solo: Estate) -> None:
     """It boots like the images that are configured by a script, which then reloads the server."""
     with Watcher(lambda: _gate(solo)) as gate:
         solo.server("one", container={"args": ["--admin-only"]}, suspendTimeoutSeconds=-1)

@@ -116,7 +116,7 @@ async def test_all_sessions_are_closed_in_the_end(opened: list[FakeWildFly]) -> 
     assert [one.is_closed for one in opened] == [True, True]
 
 
-async def test_a_secret_that_may_not_be_read_is_told(opened: list[FakeWildFly]) -> None:
+async def test_a_secret_that_may_not_be_read_is_reported(opened: list[FakeWildFly]) -> None:
     cluster = FakeCluster(pod())
     cluster.refuse = refusing("secret", 403)
     failure = await Admins(cluster).report(server(), pod())
@@ -125,7 +125,7 @@ async def test_a_secret_that_may_not_be_read_is_told(opened: list[FakeWildFly]) 
     assert failure.message.startswith("Secret 'shop-admin' can't be read: ")
 
 
-async def test_the_same_wrong_credentials_are_not_tried_again_at_once(
+async def test_the_same_wrong_credentials_are_not_tried_again_immediately(
     opened: list[FakeWildFly], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """WildFly locks the user out after some ten wrong passwords."""

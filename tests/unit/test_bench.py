@@ -54,7 +54,7 @@ def test_requests_of_one_namespace_are_counted_where_it_is_named() -> None:
     assert audit.count(entries, 5.0, 20.0, "b").writes == {"create pods": 2}
 
 
-def test_writes_are_told_for_each_server() -> None:
+def test_writes_are_reported_for_each_server() -> None:
     counted = audit.Requests(
         Counter({"patch pods/status": 12, "create pods": 3}), Counter({"create pods": 3}), Counter()
     )
@@ -123,7 +123,7 @@ def test_the_tables_have_every_figure() -> None:
     assert {row.count("|") for row in rows} == {10, 3}, "every row has as many cells as its table's head"
 
 
-def test_what_was_not_counted_is_not_told() -> None:
+def test_what_was_not_counted_is_not_reported() -> None:
     assert "writes" not in report.tables({**figures(), "requests": None})
 
 

@@ -177,7 +177,7 @@ def test_a_lease_that_is_not_there_says_nothing_unless_it_was_named() -> None:
     run(story)
 
 
-def test_no_operator_gets_the_lease_meanwhile() -> None:
+def test_no_operator_gets_the_lease_in_the_meantime() -> None:
     async def story() -> None:
         cluster = FakeRemains(server("a", names.FINALIZER), holder="")
         holders = []
@@ -192,7 +192,7 @@ def test_no_operator_gets_the_lease_meanwhile() -> None:
     run(story)
 
 
-def test_one_that_was_changed_meanwhile_is_looked_at_again() -> None:
+def test_one_that_was_changed_in_the_meantime_is_looked_at_again() -> None:
     async def story() -> None:
         cluster = FakeRemains(server("a", names.FINALIZER))
         answers = iter([ClusterError(409, "the object has been modified")])
@@ -259,7 +259,7 @@ def test_an_api_server_in_trouble_is_no_end() -> None:
     run(story)
 
 
-def test_a_lease_that_an_operator_has_taken_meanwhile_stays() -> None:
+def test_a_lease_that_an_operator_has_taken_in_the_meantime_stays() -> None:
     async def story() -> None:
         cluster = FakeRemains(server("a", names.FINALIZER), holder="")
         cluster.takes_over = True
@@ -289,7 +289,7 @@ def test_one_that_can_not_be_freed_is_named_and_the_rest_is_freed(caplog: pytest
     assert "AppServers left: 1" in caplog.text
 
 
-def test_progress_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         assert await clean(FakeRemains(*(server(f"s-{number}", names.FINALIZER) for number in range(250)))) == 0
 

@@ -155,7 +155,7 @@ SETS = [
 
 @pytest.mark.parametrize(("node", "api"), SETS)
 @pytest.mark.parametrize("at", [1.0, 20.0, 45.0])
-async def test_the_drain_of_a_deletion_goes_on_as_if_no_clock_had_been_set(
+async def test_the_drain_of_a_deletion_continues_as_if_no_clock_had_been_set(
     monkeypatch: pytest.MonkeyPatch, node: Seconds, api: Seconds, at: Seconds
 ) -> None:
     plain = await Loop(monkeypatch, Time(), server(), pod(leaving_for=0)).run(until=100)

@@ -290,7 +290,7 @@ def test_an_expired_suspend_says_that_it_waits_on() -> None:
     assert (plan.reason, plan.stalled) == ("DrainTimedOut", "DrainTimedOut")
 
 
-def test_wrong_credentials_in_mid_drain_are_told_and_the_drain_waits() -> None:
+def test_wrong_credentials_in_mid_drain_are_reported_and_the_drain_waits() -> None:
     plan = decide(look(suspending(NOW - 3, "60"), WITHDRAWN, UNAUTHORIZED))
     assert (plan.state, plan.act, plan.stalled, plan.message) == (
         "Suspending",
@@ -307,14 +307,14 @@ def test_wrong_credentials_in_mid_drain_are_told_and_the_drain_waits() -> None:
         pytest.param(30, ("shop",), "WithdrawalUnconfirmed", id="then somebody has to look"),
     ],
 )
-def test_an_unconfirmed_withdrawal_is_told(waited: Seconds, routes: tuple[str, ...], stalled: str) -> None:
+def test_an_unconfirmed_withdrawal_is_reported(waited: Seconds, routes: tuple[str, ...], stalled: str) -> None:
     one = suspend(state="PreSuspend", under_way=drain(since=NOW - waited))
     plan = decide(look(one, WITHDRAWN, routes=routes))
     assert (plan.act, plan.stalled) == (None, stalled)
     assert ("shop" in plan.message) == bool(stalled)
 
 
-def test_a_kubelet_that_does_not_see_the_gate_is_told() -> None:
+def test_a_kubelet_that_does_not_see_the_gate_is_reported() -> None:
     one = suspend(state="PreSuspend", under_way=drain(since=NOW - 30))
     plan = decide(look(one, pod(gate=False, ready=True), routes=()))
     assert (plan.act, plan.stalled) == (None, "WithdrawalUnconfirmed")
@@ -572,7 +572,7 @@ def test_a_server_that_never_served_is_suspended_without_a_shed() -> None:
     assert decide(look(one, pod(gate=False, served=""), report(active=3))).act == SuspendServer()
 
 
-def test_the_message_says_that_connections_are_not_told_to_close() -> None:
+def test_the_message_says_that_clients_are_not_asked_to_close_connections() -> None:
     refused = decide(in_suspending(report(active=3), notes=Notes(confirmed_at=NOW - 9, shed_refused="HTTP 403")))
     assert "not asked to close kept-alive connections: HTTP 403" in refused.message
     assert "HTTP 403" not in decide(in_suspending(shed())).message
@@ -640,7 +640,7 @@ def test_the_gate_that_closes_says_whose_it_was(at: Pod, served: str) -> None:
         ),
     ],
 )
-def test_a_pod_that_leaves_with_a_gate_that_nobody_wrote_down(at: Pod, step: Step) -> None:
+def test_a_pod_that_leaves_with_a_gate_that_was_not_recorded(at: Pod, step: Step) -> None:
     plan = decide(look(leave("Running", withdrawal="Termination"), at))
     assert (plan.state, plan.act) == step
 

@@ -336,7 +336,7 @@ def test_a_port_that_is_renamed_goes_with_the_template_that_names_it() -> None:
     assert given == [("shop-2", "mgmt")]
 
 
-def test_a_restart_is_written_down_and_taken_away_before_anything_else() -> None:
+def test_a_restart_is_recorded_and_removed_before_anything_else() -> None:
     plan = decide_group(look_at_group(group(3, annotations={names.RESTART: "now"}), *serving(OLD, 0, 1)))
     assert plan.acts == (ConsumeAnnotation(names.RESTART),)
     assert plan.restart_requested_at == NOW
@@ -484,7 +484,7 @@ def test_what_a_group_counts_and_waits_for() -> None:
     assert [name for name, _ in plan.stalled] == ["shop-3", "shop-2"]
 
 
-def test_a_name_that_is_about_to_be_free_is_waited_for_and_nobodys_business() -> None:
+def test_a_name_that_is_about_to_be_free_is_waited_for_and_not_stalled() -> None:
     plan = decide_group(look_at_group(OLD, *serving(OLD, 0, 2), going=frozenset({"shop-1"})))
     assert (plan.waits_for, plan.stalled, plan.acts) == (("shop-1",), (), ())
 
@@ -580,7 +580,7 @@ def test_the_crd_takes_the_stamp() -> None:
     assert "quiesce.dev/" not in rules or names.RESTARTED_AT in rules
 
 
-def test_a_template_that_was_refused_is_mended_by_another() -> None:
+def test_a_template_that_was_refused_is_fixed_by_another() -> None:
     """It still serves with its old pod, which is not the one that its spec asks for: it has spent its budget."""
     mended = group(3, template=template("wildfly:3"))
     assert told(decide_group(look_at_group(mended, *serving(OLD, 0, 1), given(OLD, 2))).acts) == ["shop-2 3"]

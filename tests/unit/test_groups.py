@@ -64,7 +64,7 @@ def estate(of: ServerGroup, **unready_for: float) -> list[Any]:
     return [of, *(m.server for m in members), *(m.pod for m in members)]
 
 
-async def test_a_server_that_is_refused_is_told_once_and_keeps_no_other_from_being_made() -> None:
+async def test_a_server_that_is_refused_is_reported_once_and_keeps_no_other_from_being_made() -> None:
     cluster = FakeCluster(group(2))
     cluster.refuse = refusing("apply_server", 422, "shop-0")
     loop = Loop(cluster, group(2))
@@ -104,7 +104,7 @@ async def test_a_webhook_that_is_slow_to_fail_takes_a_bounded_time_a_turn() -> N
     assert turns < 80, "the others are tried again, and do not keep this one from its turn"
 
 
-async def test_what_is_refused_is_tried_less_and_less_often_and_something_else_at_once() -> None:
+async def test_what_is_refused_is_tried_less_and_less_often_and_something_else_immediately() -> None:
     cluster = FakeCluster(group(1))
     cluster.refuse = refusing("apply_server", 422)
     loop = Loop(cluster, group(1))
@@ -132,7 +132,7 @@ async def test_trouble_with_the_api_server_is_no_refusal() -> None:
         await Loop(cluster, group(1)).turn()
 
 
-async def test_an_apply_that_comes_to_something_else_is_told() -> None:
+async def test_an_apply_with_another_result_is_reported() -> None:
     """Somebody else owns a field that the group does not set: applying it again changes nothing."""
     cluster = FakeCluster(group(1))
     cluster.alter = lambda made: replace(made, spec=replace(made.spec, desired_state="Stopped"))
@@ -157,7 +157,7 @@ async def test_a_name_that_is_taken_is_looked_at_again() -> None:
     assert "not this group's" in loop.stalled()
 
 
-async def test_a_group_made_anew_waits_for_the_servers_of_the_one_before() -> None:
+async def test_a_recreated_group_waits_for_the_servers_of_its_predecessor() -> None:
     """They drain: nobody has to delete anything."""
     going = server("shop-0", deleted=True)
     loop = Loop(FakeCluster(group(1), going), group(1), going)
@@ -226,7 +226,7 @@ async def test_a_live_look_does_not_bring_back_what_went_while_it_was_made() -> 
     assert {name for _, name in loop.world.pods} == {"shop-1", "shop-2"}
 
 
-async def test_a_restart_is_written_down_before_its_annotation_is_taken_away() -> None:
+async def test_a_restart_is_recorded_before_its_annotation_is_removed() -> None:
     asked = group(3, annotations={names.RESTART: "now"})
     things = estate(asked)
     cluster = FakeCluster(*things)
@@ -268,7 +268,7 @@ async def test_the_budget_is_made_once_and_put_back_when_it_is_gone() -> None:
     assert cluster.count("delete_object") == 1
 
 
-async def test_a_service_of_somebody_else_is_not_taken_over() -> None:
+async def test_a_foreign_service_is_not_taken_over() -> None:
     shop = group(1, service=GroupService(ports=({"port": 80},)))
     cluster = FakeCluster(shop, Service(Metadata("shop", "shop", uid="theirs"), {"type": "ClusterIP"}))
     loop = Loop(cluster, shop)
@@ -343,7 +343,7 @@ async def test_an_api_server_that_fails_at_a_groups_status_alone_keeps_no_server
     assert loop.events.reasons() == ["StatusRefused"]
 
 
-async def test_a_restart_that_is_asked_for_again_in_time_is_not_lost() -> None:
+async def test_a_restart_that_is_requested_again_in_time_is_not_lost() -> None:
     """What has come up since the other one is out of date by this one."""
     asked = group(3, annotations={names.RESTART: "now"})
     things = estate(asked)
@@ -359,7 +359,7 @@ async def test_a_restart_that_is_asked_for_again_in_time_is_not_lost() -> None:
     assert loop.progress() != ""
 
 
-async def test_a_restart_that_can_not_be_written_down_waits_and_holds_nothing_else_up() -> None:
+async def test_a_restart_that_can_not_be_recorded_waits_and_holds_nothing_else_up() -> None:
     asked = replace(ROLL, metadata=replace(ROLL.metadata, annotations={names.RESTART: "now"}))
     things = estate(asked)
     cluster = FakeCluster(*things)
@@ -390,7 +390,7 @@ async def test_a_service_that_lost_its_labels_gets_them_back() -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, {names.SERVER_GROUP: "shop"}])
-async def test_only_servers_that_nobody_owns_and_that_have_the_label_are_adopted(labels: dict[str, str]) -> None:
+async def test_only_servers_without_an_owner_that_have_the_label_are_adopted(labels: dict[str, str]) -> None:
     shop = group(1)
     orphan = server("shop-0", labels=labels)
     cluster = FakeCluster(shop, orphan, pod("shop-0"))
@@ -414,7 +414,7 @@ async def test_progress_is_written_when_it_is_due() -> None:
     assert (loop.cluster.count("group_status"), loop.world.groups[KEY].status.ready_replicas) == (2, 1)
 
 
-async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later() -> None:
+async def test_an_edit_that_an_apply_can_not_undo_is_reported_and_tried_again_later() -> None:
     shop = group(0, service=GroupService(ports=({"port": 80},)))
     cluster = FakeCluster(shop)
     loop = Loop(cluster, shop)
@@ -429,7 +429,7 @@ async def test_an_edit_that_an_apply_can_not_undo_is_told_and_tried_again_later(
 
 
 @pytest.mark.parametrize("field", ["labels", "annotations"])
-async def test_a_server_that_a_webhook_changes_is_told_and_not_applied_for_ever(field: str) -> None:
+async def test_a_server_that_a_webhook_changes_is_reported_and_not_applied_for_ever(field: str) -> None:
     def changed(applied: AppServer) -> AppServer:
         own = applied.metadata
         return replace(applied, metadata=replace(own, **{field: dict.fromkeys(getattr(own, field), "other")}))
@@ -443,7 +443,7 @@ async def test_a_server_that_a_webhook_changes_is_told_and_not_applied_for_ever(
     assert loop.stalled().startswith("shop-0: differs from what was applied")
 
 
-async def test_what_can_not_be_deleted_is_told_and_stops_nothing_else() -> None:
+async def test_what_can_not_be_deleted_is_reported_and_stops_nothing_else() -> None:
     shop = group(0, budget="Managed")
     cluster = FakeCluster(shop)
     cluster.refuse = refusing("delete_object", 403)
@@ -458,7 +458,7 @@ async def test_what_can_not_be_deleted_is_told_and_stops_nothing_else() -> None:
     assert loop.stalled().startswith("PodDisruptionBudget shop: delete_object")
 
 
-async def test_a_restart_that_can_not_be_taken_off_the_group_is_asked_for_once() -> None:
+async def test_a_restart_that_can_not_be_removed_from_the_group_is_requested_once() -> None:
     things = estate(replace(OLD, metadata=replace(OLD.metadata, annotations={names.RESTART: "now"})))
     cluster = FakeCluster(*things)
     cluster.refuse = refusing("remove_annotation", 403)

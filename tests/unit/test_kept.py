@@ -94,7 +94,7 @@ def test_the_budget_follows_the_group(of: ServerGroup, acts: list[str]) -> None:
     assert told(keep(of, made(BUDGET).values(), 9)) == acts
 
 
-def test_services_go_when_they_are_not_asked_for_any_more() -> None:
+def test_services_go_when_they_are_not_requested_any_more() -> None:
     assert told(keep(BUDGET, made(BOTH).values(), 9)) == [
         "delete Service shop uid-Service-shop",
         "delete Service shop-headless uid-Service-shop-headless",
@@ -111,14 +111,14 @@ def test_services_go_when_they_are_not_asked_for_any_more() -> None:
         {"type": "ClusterIP"},
     ],
 )
-def test_what_somebody_edits_is_put_back(edit: dict[str, Any]) -> None:
+def test_edits_of_others_are_reverted(edit: dict[str, Any]) -> None:
     there = made(BOTH)
     service = there["Service shop"]
     there["Service shop"] = replace(service, spec={**service.spec, **edit})
     assert told(keep(BOTH, there.values(), 9)) == ["apply Service shop"]
 
 
-def test_an_annotation_that_is_no_longer_wanted_is_taken_away() -> None:
+def test_an_annotation_that_is_no_longer_wanted_is_removed() -> None:
     """The object has all that is wanted, and more: only the hash shows that the more was the group's."""
     before = group(service=replace(HTTP, annotations={"load-balancer": "internal"}))
     assert told(keep(group(service=HTTP), made(before).values(), 9)) == ["apply Service shop"]

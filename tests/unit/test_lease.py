@@ -138,7 +138,7 @@ def story(told: Callable[[FakeLeases], Any]) -> Callable[[], None]:
 
 
 @story
-async def test_the_first_leads_at_once_and_the_second_waits_and_says_for_whom(leases: FakeLeases) -> None:
+async def test_the_first_leads_immediately_and_the_second_waits_and_says_for_whom(leases: FakeLeases) -> None:
     began = now()
     one = Replica(leases, "one")
     assert await one.leads() - began < 1
@@ -173,7 +173,7 @@ async def test_who_is_killed_is_followed_when_its_lease_has_run_out(leases: Fake
 
 
 @story
-async def test_who_is_terminated_is_followed_at_once(leases: FakeLeases) -> None:
+async def test_who_is_terminated_is_followed_immediately(leases: FakeLeases) -> None:
     one = Replica(leases, "one")
     await one.leads()
     two = Replica(leases, "two")
@@ -204,7 +204,7 @@ async def test_a_renewal_that_was_given_up_and_lands_does_not_keep_the_lease_fro
 
 
 @story
-async def test_a_container_that_was_started_again_takes_its_own_lease_back_at_once(leases: FakeLeases) -> None:
+async def test_a_container_that_was_started_again_takes_its_own_lease_back_immediately(leases: FakeLeases) -> None:
     one = Replica(leases, "one")
     await one.leads()
     await asyncio.sleep(5)
@@ -293,7 +293,7 @@ async def test_who_stood_still_stops_before_it_does_anything_else(leases: FakeLe
 
 
 @story
-async def test_a_lease_that_another_has_taken_is_lost_at_once(leases: FakeLeases) -> None:
+async def test_a_lease_that_another_has_taken_is_lost_immediately(leases: FakeLeases) -> None:
     one = Replica(leases, "one")
     await one.leads()
     await asyncio.sleep(5)
@@ -329,7 +329,7 @@ async def test_after_a_restore_of_etcd_without_a_lease_the_holder_starts_again(l
 
 
 @story
-async def test_a_lease_that_was_deleted_is_written_anew_by_its_holder(leases: FakeLeases) -> None:
+async def test_a_deleted_lease_is_recreated_by_its_holder(leases: FakeLeases) -> None:
     one = Replica(leases, "one")
     await one.leads()
     two = Replica(leases, "two")

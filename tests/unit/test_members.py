@@ -60,7 +60,7 @@ def test_a_scale_down_takes_those_that_are_missed_least(replicas: int, members: 
     assert surplus(SHOP, tuple(members), replicas) == taken
 
 
-def test_where_all_servers_are_to_be_stopped_being_stopped_tells_nothing() -> None:
+def test_where_all_servers_are_to_be_stopped_being_stopped_means_nothing() -> None:
     """The template itself says Stopped: every server's spec does, and the highest ordinal goes."""
     members = [member(ordinal, SHOP, None, desired_state="Stopped") for ordinal in range(3)]
     stopped = group(2)

@@ -129,7 +129,7 @@ def free_port() -> int:
         return port
 
 
-async def test_the_holder_gives_the_lease_back_when_it_is_told_to_end(api: ApiServer, operator: Process) -> None:
+async def test_the_holder_releases_the_lease_when_it_is_terminated(api: ApiServer, operator: Process) -> None:
     assert await operator.is_ready() == "ok\n"
     assert api.holder == "one"
     operator.process.send_signal(signal.SIGTERM)
@@ -179,7 +179,7 @@ async def test_a_cleanup_without_a_lease_needs_its_whole_name(
 
 
 @pytest.mark.parametrize("command", [[], ["cleanup"]])
-async def test_a_kubeconfig_that_is_of_no_use_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
+async def test_an_invalid_kubeconfig_is_reported_in_one_line(tmp_path: Path, command: list[str]) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text("kind: Config")
     code, said = await quiesce(file, *command)

@@ -257,7 +257,7 @@ def test_a_simulation_can_fail() -> None:
     assert not simulation.all_serve()
 
 
-def test_a_refused_template_is_mended_by_another() -> None:
+def test_a_refused_template_is_fixed_by_another() -> None:
     simulation = Simulation.of()
     simulation.change_template(REFUSED)
     simulation.settle()
@@ -266,7 +266,7 @@ def test_a_refused_template_is_mended_by_another() -> None:
     assert all(pod.image == "wildfly:2" for pod in simulation.pods.values()), simulation.story()
 
 
-def test_a_group_that_serves_nothing_is_mended_at_once() -> None:
+def test_a_group_that_serves_nothing_is_fixed_immediately() -> None:
     """All of its servers are in a crash loop: a budget would keep them there."""
     simulation = Simulation.of()
     simulation.change_template("wildfly:2")
@@ -324,7 +324,7 @@ def test_servers_come_up_with_what_their_group_wants_of_them_now() -> None:
     assert simulation.all_serve(), simulation.story()
 
 
-def test_a_suspension_in_another_place_resumes_nobody() -> None:
+def test_a_suspension_in_another_place_resumes_no_server() -> None:
     simulation = Simulation.of()
     simulation.desire("Suspended")
     simulation.settle()
@@ -362,7 +362,7 @@ def test_a_suspension_taken_back_after_a_new_template_leaves_the_roll_to_the_bud
     assert {pod.image for pod in simulation.pods.values()} == {"wildfly:2"}, simulation.story()
 
 
-def test_servers_that_were_suspended_for_long_do_not_get_a_template_that_nobody_has_come_to_run_with() -> None:
+def test_servers_that_were_suspended_for_long_do_not_get_a_template_that_no_server_has_run() -> None:
     simulation = Simulation.of()
     simulation.annotate_group(names.SUSPEND, "0")
     for _ in range(130):

@@ -108,7 +108,7 @@ async def test_a_key_is_looked_at_again_when_it_asked_to_be() -> None:
     assert worker.times(A) == [0.0, 1.0, 3.0]
 
 
-async def test_a_key_has_one_worker_at_a_time_and_a_request_meanwhile_is_kept() -> None:
+async def test_a_key_has_one_worker_at_a_time_and_a_request_in_the_meantime_is_kept() -> None:
     clock = Clock()
     worker = Worker(clock)
     queue = Queue(worker, clock)

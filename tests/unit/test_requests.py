@@ -107,7 +107,7 @@ def test_the_timeout_comes_with_the_request(value: str, timeout: int) -> None:
     assert aim_of(server(annotations={names.SUSPEND: value}), None).timeout == timeout
 
 
-def test_a_bad_value_goes_on_with_the_accepted_one_of_its_own_scope() -> None:
+def test_a_bad_value_continues_with_the_accepted_one_of_its_own_scope() -> None:
     accepted = AppServerStatus(accepted_suspend="30")
     aim = aim_of(
         server(annotations={names.SUSPEND: "bad"}, status=accepted), group(annotations={names.SUSPEND: "false"})
@@ -115,7 +115,7 @@ def test_a_bad_value_goes_on_with_the_accepted_one_of_its_own_scope() -> None:
     assert (aim.serve, aim.scope, aim.timeout) == (False, "Server", 30)
 
 
-def test_a_bad_value_on_the_group_goes_on_with_the_accepted_one() -> None:
+def test_a_bad_value_on_the_group_continues_with_the_accepted_one() -> None:
     shop = group(annotations={names.SUSPEND: "bad"}, status=ServerGroupStatus(accepted_suspend="30"))
     aim = aim_of(server(), shop)
     assert (aim.serve, aim.scope, aim.timeout) == (False, "Group", 30)

@@ -338,12 +338,12 @@ def test_the_way_back(observation: Observation, state: str, act: Act | None) -> 
     assert (plan.state, plan.act) == (state, act)
 
 
-def test_a_server_that_somebody_else_suspended_is_left_alone() -> None:
+def test_a_server_that_someone_else_suspended_is_left_alone() -> None:
     plan = decide(look(server(), pod(ready=False), report("SUSPENDED")))
     assert (plan.state, plan.act, plan.drifted, plan.stalled) == ("Unknown", None, True, "Drifted")
 
 
-def test_opening_the_gate_ends_the_drain_that_was_written_down() -> None:
+def test_opening_the_gate_ends_the_drain_that_was_recorded() -> None:
     """A suspend that comes right after it would go on with the old clock, and not close the gate."""
     plan = decide(look(server(status=status("Starting", OURS)), pod(gate=False)))
     assert (plan.act, plan.drain) == (OPEN, None)
@@ -703,7 +703,7 @@ ADOPT = AdoptPod(owner_reference(server()))
         ),
     ],
 )
-def test_a_pod_that_nobody_owns(observation: Observation, reason: str, act: Act | None) -> None:
+def test_a_pod_without_an_owner(observation: Observation, reason: str, act: Act | None) -> None:
     plan = decide(observation)
     assert (plan.reason, plan.act) == (reason, act)
 
@@ -733,7 +733,7 @@ def test_a_request_with_nothing_to_act_on_says_so(observation: Observation, note
     assert plan.drain == observation.server.status.suspend
 
 
-def test_force_is_written_down_and_taken_away() -> None:
+def test_force_is_recorded_and_removed() -> None:
     one = server(annotations={names.FORCE: "true"}, status=status("Suspending", OURS))
     plan = decide(look(one, pod(gate=False), report("SUSPENDING", active=1)))
     assert plan.act == ConsumeAnnotation(names.FORCE)
@@ -801,7 +801,7 @@ def test_a_container_that_is_awaited_is_looked_at_when_it_is_overdue() -> None:
     assert decide(look(new(), waiting("ContainerCreating"))).wake == pytest.approx(1)
 
 
-def test_a_container_that_has_just_ended_in_an_old_pod_is_not_told_as_one_that_never_ran() -> None:
+def test_a_container_that_has_just_ended_in_an_old_pod_is_not_reported_as_one_that_never_ran() -> None:
     plan = decide(look(server(), pod(container=None, ready=False, created_at=NOW - 3600), None))
     assert (plan.state, plan.stalled) == ("Starting", "")
 
@@ -825,7 +825,7 @@ NOWHERE = "spec.admin.port: no container in spec.template has a port named 'nowh
         pytest.param(look(server(**PORTLESS, desired_state="Stopped")), "PreSuspend", "", id="of one that is to stop"),
     ],
 )
-def test_that_no_pod_can_follow_is_reported_while_the_old_one_goes_on(
+def test_that_no_pod_can_follow_is_reported_while_the_old_one_continues(
     observation: Observation, state: str, says: str
 ) -> None:
     plan = decide(observation)
@@ -850,7 +850,7 @@ def test_that_no_pod_can_follow_is_reported_while_the_old_one_goes_on(
         ),
     ],
 )
-def test_what_has_taken_effect_and_is_undone_by_somebody_was_not_in_vain(
+def test_an_act_that_someone_undoes_was_not_without_effect(
     of: AppServer, at: Any, says: Any, act: Act, undone: Observation
 ) -> None:
     done = Notes(CONTAINER).after(act, None, NOW - 5)
@@ -873,31 +873,31 @@ DENIED = Notes(aside=(Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW
         pytest.param(DENIED, id="it is refused"),
     ],
 )
-def test_a_request_that_can_not_be_taken_away_yet_holds_nothing_up(notes: Notes) -> None:
+def test_a_request_that_can_not_be_removed_yet_holds_nothing_up(notes: Notes) -> None:
     both = {names.RESTART: "now", names.SUSPEND: "true"}
     plan = decide(look(server(annotations=both), notes=notes))
     assert (plan.state, plan.act) == ("PreSuspend", SetGate(open=False, reason="Server", served_container=CONTAINER))
 
 
-def test_and_is_taken_away_when_it_can_be() -> None:
+def test_and_is_removed_when_it_can_be() -> None:
     plan = decide(look(server(annotations={names.RESTART: "now"}), notes=DENIED, now=NOW + 9))
     assert (plan.act, plan.stalled) == (RESTART, "ConsumeAnnotationRefused")
 
 
-def test_until_then_it_is_told_and_waits() -> None:
+def test_until_then_it_is_reported_and_waits() -> None:
     plan = decide(look(server(annotations={names.RESTART: "now"}), notes=DENIED))
     assert (plan.state, plan.act, plan.stalled, plan.wake) == ("Running", None, "ConsumeAnnotationRefused", 9)
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 9])
-def test_a_restart_that_can_not_be_taken_away_is_no_restart_of_the_next_pod(now: float) -> None:
+def test_a_restart_that_can_not_be_removed_is_no_restart_of_the_next_pod(now: float) -> None:
     one = server(annotations={names.RESTART: "now"}, status=status("Running", restart_pod_uid="pod-shop-0"))
     plan = decide(look(one, pod(uid="second"), notes=DENIED, now=now))
     assert (plan.state, plan.restart_pod_uid) == ("Running", None)
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 9])
-def test_a_force_that_can_not_be_taken_away_is_none_of_the_next_drain(now: float) -> None:
+def test_a_force_that_can_not_be_removed_is_none_of_the_next_drain(now: float) -> None:
     both = {names.FORCE: "now", names.SUSPEND: "true"}
     denied = Notes(aside=(Refusal(ConsumeAnnotation(names.FORCE), "ConsumeAnnotationRefused", "denied", NOW + 9),))
     one = server(annotations=both, status=status("Suspending", OURS))
@@ -906,11 +906,11 @@ def test_a_force_that_can_not_be_taken_away_is_none_of_the_next_drain(now: float
     assert not plan.drain.forced
 
 
-def test_one_that_somebody_else_has_taken_away_is_forgotten() -> None:
+def test_one_that_someone_else_has_removed_is_forgotten() -> None:
     assert look(server(), notes=DENIED).notes.aside == ()
 
 
-def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_written_down() -> None:
+def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_recorded() -> None:
     one = server(annotations={names.FORCE: "now"})
     plan = decide(look(one, pod(leaving_for=1), report(active=1), routes=("shop",)))
     assert (plan.act, plan.notes) == (ConsumeAnnotation(names.FORCE), ())
@@ -1111,7 +1111,7 @@ def test_a_pod_that_is_held_by_its_finalizers() -> None:
     assert "example.com/backup" in plan.message
 
 
-def test_a_server_that_answers_and_does_not_end_is_told() -> None:
+def test_a_server_that_answers_and_does_not_end_is_reported() -> None:
     stopped = Notes(acted=StopServer(), acted_at=NOW - 60)
     o = look(server(status=status("Stopping")), overdue(), report("SUSPENDED"), notes=stopped)
     plan = decide(replace(o, node=node_says(node("True"))))
@@ -1137,7 +1137,7 @@ def test_for_ever_ends_with_the_grace_period_of_the_deletion() -> None:
     assert (plan.act, plan.finished.outcome if plan.finished else "") == (StopServer(), "TimedOut")
 
 
-def test_a_pod_that_was_deleted_by_force_is_made_anew() -> None:
+def test_a_pod_that_was_deleted_by_force_is_recreated() -> None:
     one = server(status=status("Running"))
     plan = decide(look(one, None))
     assert (plan.state, plan.act, plan.stalled) == ("Starting", CreatePod(build_pod(one)), "")
@@ -1152,7 +1152,7 @@ def test_a_server_that_lost_its_finalizer_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(("age", "act", "wake"), [(10, DeletePod(), None), (4, None, 6), (-99, DeletePod(), None)])
-def test_a_pod_that_ended_at_once_is_not_made_anew_at_once(age: float, act: Act | None, wake: float | None) -> None:
+def test_a_pod_that_ended_immediately_is_not_recreated_immediately(age: float, act: Act | None, wake: float | None) -> None:
     """A node that turns it away may do so again and again."""
     ended = pod(served="", phase="Failed", gate=False, container=None, created_at=NOW - age)
     plan = decide(look(new(), ended))
@@ -1198,7 +1198,7 @@ def test_force_is_of_the_end_that_is_seen_with_it(one: dict[str, Any], at: Any) 
     assert plan.finished.outcome == "Forced"
 
 
-def test_a_request_that_was_just_taken_away_and_is_there_again_is_looked_at_when_it_is_due() -> None:
+def test_a_request_that_was_just_removed_and_is_set_again_is_handled_when_it_is_due() -> None:
     asked = ConsumeAnnotation(names.FORCE)
     one = server(annotations={names.FORCE: "true"})
     plan = decide(look(one, notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 0.25, acted_since=NOW - 0.25)))

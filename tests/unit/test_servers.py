@@ -94,7 +94,7 @@ async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dic
     assert found.deletion_timestamp or found.labels == {"app": "shop", **own}
 
 
-async def test_labels_that_nobody_can_put_back_are_tried_again_now_and_then_and_told() -> None:
+async def test_labels_that_can_not_be_restored_are_retried_now_and_then_and_reported() -> None:
     """A webhook takes them off, or the API server refuses them."""
     bare = replace(pod(), metadata=replace(pod().metadata, labels={}))
     cluster = FakeCluster(server(), bare)
@@ -172,7 +172,7 @@ async def test_a_server_comes_up_when_its_group_has_brought_it_up_to_date(
 
 
 @pytest.mark.parametrize("code", [400, 403, 422, 500])
-async def test_a_refused_pod_is_told_once_and_tried_again_later(code: int) -> None:
+async def test_a_refused_pod_is_reported_once_and_tried_again_later(code: int) -> None:
     cluster = FakeCluster(new())
     cluster.refuse = refusing("create_pod", code)
     loop = Loop(cluster, new())
@@ -241,7 +241,7 @@ async def test_a_template_is_tried_under_a_name_that_the_api_server_makes_up() -
     assert tried == ["shop-0-x7k2p"]
 
 
-async def test_the_name_that_it_made_up_is_told_to_nobody() -> None:
+async def test_the_generated_name_is_not_reported() -> None:
     """Or each try would be told as news."""
     cluster = FakeCluster(out_of_date(), pod())
 
@@ -387,7 +387,7 @@ async def test_a_pod_that_has_lost_its_owner_is_adopted_and_serves_on() -> None:
     assert (loop.said().status.state, cluster.count("delete_pod")) == ("Running", 0)
 
 
-async def test_no_credentials_go_to_a_pod_that_nobody_owns() -> None:
+async def test_no_credentials_go_to_a_pod_without_an_owner() -> None:
     cluster = FakeCluster(new(), stray())
     loop = Loop(cluster, new(), stray())
     for _ in range(5):
@@ -461,7 +461,7 @@ async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_a
     assert written.unconfirmable == ("headless", "late")
 
 
-async def test_what_is_taken_away_is_decided_by_a_live_look() -> None:
+async def test_disruptive_acts_are_decided_by_a_live_read() -> None:
     """The watch has not told yet that the suspend was called off."""
     asked = server(annotations={names.SUSPEND: "true"})
     cluster = FakeCluster(server(), pod())
@@ -529,7 +529,7 @@ def set_again(cluster: FakeCluster, thing: Any, value: str) -> Callable[[str, st
 
 
 @pytest.mark.parametrize("value", ["once more", "now"])
-async def test_a_restart_that_is_asked_for_again_in_time_is_not_lost(value: str) -> None:
+async def test_a_restart_that_is_requested_again_in_time_is_not_lost(value: str) -> None:
     """The other one was for the pod that is gone by then."""
     cluster = FakeCluster(server(annotations={names.RESTART: "now"}), pod())
     loop = Loop(cluster, cluster.latest(server()), pod())
@@ -702,7 +702,7 @@ async def test_a_reason_that_is_refused_in_mid_drain_is_forgotten_with_the_suspe
     assert cluster.latest(one).status.state == "Running"
 
 
-async def test_an_api_server_that_gives_no_answer_is_asked_three_times_before_an_act() -> None:
+async def test_an_api_server_that_gives_no_answer_is_tried_three_times_before_an_act() -> None:
     one = server(annotations={names.SUSPEND: "true"})
     cluster = FakeCluster(one, pod())
     cluster.refuse = refusing("server_status", 0)
@@ -783,7 +783,7 @@ async def test_without_the_right_to_look_a_node_may_run_its_pods() -> None:
     assert cluster.count("delete_pod") == 0
 
 
-async def test_a_server_that_lies_is_told_and_stopped_when_its_time_is_over() -> None:
+async def test_a_server_that_lies_is_reported_and_stopped_when_its_time_is_over() -> None:
     """It says success to everything, and does nothing."""
     one = server(desired_state="Stopped", suspend_timeout_seconds=4, pre_suspend_seconds=1)
     cluster = FakeCluster(one, pod(gate=False))
@@ -803,7 +803,7 @@ async def test_a_server_that_lies_is_told_and_stopped_when_its_time_is_over() ->
     assert outcome.outcome == "TimedOut"
 
 
-async def test_a_server_that_lies_is_not_suspended_before_its_clients_were_told_to_go() -> None:
+async def test_a_server_that_lies_is_not_suspended_before_its_clients_were_asked_to_leave() -> None:
     """It is to stay: there is time to mend it."""
     one = server(annotations={names.SUSPEND: "4"})
     cluster = FakeCluster(one, pod(gate=False))

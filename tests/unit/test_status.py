@@ -246,7 +246,7 @@ BAD = server(annotations={names.SUSPEND: "bad"})
         ),
     ],
 )
-def test_events_tell_changes(observation: Observation, expected: list[tuple[str, bool]]) -> None:
+def test_events_report_changes(observation: Observation, expected: list[tuple[str, bool]]) -> None:
     assert events(observation) == expected
 
 
@@ -298,7 +298,7 @@ def test_a_group_is_suspended_when_all_its_servers_are(suspended: int, status_is
     assert (told_of.status, told_of.reason) == (status_is, reason)
 
 
-def test_a_group_tells_the_phases_it_goes_through() -> None:
+def test_a_group_reports_the_phases_it_goes_through() -> None:
     shop = group(1)
     o = look_at_group(shop)
     assert [note.reason for note in group_events(o, decide_group(o))] == ["Waiting"]
@@ -326,7 +326,7 @@ def test_a_group_of_none_writes_its_zeros() -> None:
     assert written["readyReplicas"] == 0
 
 
-def test_a_restart_is_written_down_and_kept() -> None:
+def test_a_restart_is_recorded_and_kept() -> None:
     asked = server(annotations={names.RESTART: "now"})
     written = told(look(asked, pod(uid="pod-1")))
     assert written.restart_pod_uid == "pod-1"
@@ -379,7 +379,7 @@ def after(seconds: float, of: Observation, waits: Untold, *arguments: Any, **cha
     return look(written, *arguments, now=of.now + seconds, notes=notes, **changes)
 
 
-def test_the_start_of_the_clock_counts_at_once_and_is_written_when_it_has_run_for_a_while() -> None:
+def test_the_start_of_the_clock_counts_immediately_and_is_written_when_it_has_run_for_a_while() -> None:
     waits = untold(AT_CLOCK)
     assert (waits.status.state, waits.due) == ("Suspending", NOW + 1.5)
     later = after(1.4, AT_CLOCK, waits, WITHDRAWN, report(active=2, shed=True))
@@ -414,7 +414,7 @@ def test_the_clock_of_a_timeout(timeout: int, forced: bool, at_once: bool) -> No
     assert (to_tell(o, decide(o))[0] is not None) == at_once
 
 
-def test_trouble_is_written_at_once() -> None:
+def test_trouble_is_written_immediately() -> None:
     waits = untold(AT_CLOCK)
     o = after(0.5, AT_CLOCK, waits, WITHDRAWN, AdminFailure("Unauthorized", "?"))
     written, _ = to_tell(o, decide(o))
@@ -424,7 +424,7 @@ def test_trouble_is_written_at_once() -> None:
     assert written.suspend.suspending_since == moment(NOW)
 
 
-def test_the_end_of_a_rolled_server_is_told_with_the_start_of_the_next() -> None:
+def test_the_end_of_a_rolled_server_is_reported_with_the_start_of_the_next() -> None:
     waits = untold(AT_CLOCK)
     suspended = after(0.6, AT_CLOCK, waits, WITHDRAWN, report("SUSPENDED"))
     assert [note.reason for note in server_events(suspended, decide(suspended))] == ["Stopping", "Drained"]
@@ -475,14 +475,14 @@ def test_a_process_that_finds_the_server_gone_makes_nothing_up() -> None:
     assert (written.state, written.suspend, written.last_drain) == ("Starting", None, None)
 
 
-def test_a_server_that_was_made_anew_has_nothing_untold() -> None:
+def test_a_recreated_server_has_nothing_unwritten() -> None:
     waits = replace(untold(AT_CLOCK), server_uid="another")
     o = look(PRE_SUSPEND, WITHDRAWN, report(active=2, shed=True), notes=replace(MARGIN_OVER, untold=waits))
     assert o.server.status == PRE_SUSPEND.status
     assert o.notes.untold is None
 
 
-def test_a_readiness_probe_that_is_quick_is_not_told() -> None:
+def test_a_readiness_probe_that_is_quick_is_not_reported() -> None:
     booting = settled(server(), pod(gate=False, served="", up_for=5), report(runs=False))
     o = look(booting, pod(gate=False, served="", up_for=5))
     waits = untold(o)
@@ -493,7 +493,7 @@ def test_a_readiness_probe_that_is_quick_is_not_told() -> None:
     assert written.state == "Running"
 
 
-def test_the_end_of_a_suspend_is_written_before_clients_are_let_in() -> None:
+def test_the_end_of_a_suspend_is_written_before_the_gate_opens() -> None:
     one = settled(server(status=status("Starting", OURS)), WITHDRAWN)
     one = replace(one, status=replace(one.status, suspend=OURS))
     o = look(one, WITHDRAWN)
@@ -546,7 +546,7 @@ def test_a_condition_of_a_group_is_written_when_it_changes(change: dict[str, str
     assert group_due(TOLD, replace(TOLD, conditions=conditions), NOW) == NOW + waits
 
 
-def test_a_roll_goes_on_until_its_last_server_serves() -> None:
+def test_a_roll_continues_until_its_last_server_serves() -> None:
     rolling = replace(TOLD, conditions=(Condition("Progressing", "True", "RollingUpdate"),))
     shop = group(1, status=rolling)
     o = look_at_group(shop, member(0, shop, pod("shop-0", ready=False)))
@@ -555,7 +555,7 @@ def test_a_roll_goes_on_until_its_last_server_serves() -> None:
     assert condition(group_status(o, decide_group(o)), "Progressing").reason == "Settled"
 
 
-def test_the_status_that_accepts_a_restart_tells_of_its_roll() -> None:
+def test_the_status_that_accepts_a_restart_reports_its_roll() -> None:
     """Nobody who sees the restart accepted takes the servers for restarted."""
     shop = group(2, annotations={names.RESTART: "now"}, status=TOLD)
     said = group_told(shop, member(0, shop), member(1, shop))
@@ -621,7 +621,7 @@ UNREACHABLE = AdminFailure("Unreachable", "?")
         ),
     ],
 )
-def test_a_container_that_does_not_come_up_is_told_once(
+def test_a_container_that_does_not_come_up_is_reported_once(
     turns: list[tuple[Pod, Report | AdminFailure | None]], reason: str, says: str
 ) -> None:
     one, writes, now = BOOTS, 0, NOW
@@ -673,6 +673,6 @@ def test_a_group_names_the_suspended_servers_that_hold_its_roll_up() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Stalled", "BadRequest"])
-def test_what_somebody_has_to_mend_is_told_at_once(kind: str) -> None:
+def test_what_someone_has_to_fix_is_reported_immediately(kind: str) -> None:
     conditions = tuple(replace(c, message="shop-1: no such image") if c.type == kind else c for c in TOLD.conditions)
     assert group_due(TOLD, replace(TOLD, conditions=conditions), NOW) == NOW

@@ -375,7 +375,7 @@ async def test_cancelled_is_no_success_although_it_comes_with_200(what: str) -> 
 
 
 @pytest.mark.parametrize("description", ["WFLYCTL0158: no", {"a": ["WFLYCTL0158: no"]}])
-async def test_a_failure_is_told_in_the_servers_words(description: Any) -> None:
+async def test_a_failure_is_reported_in_the_servers_words(description: Any) -> None:
     failed = {"outcome": "failed", "failure-description": description}
     async with asked(lambda _: web.json_response(failed, status=500)) as server:
         with pytest.raises(AdminError, match="WFLYCTL0158: no"):

@@ -162,7 +162,7 @@ def test_a_slice_that_is_gone_routes_nothing() -> None:
     assert world.routes(pod(uid="one")) == ()
 
 
-def test_a_slice_tells_whose_readiness_changed() -> None:
+def test_a_slice_reports_whose_readiness_changed() -> None:
     world = World()
     world.see_pod(pod(uid="one"))
     assert world.see_slice(endpoints("a", "shop", one=True, two=True)) == {"one", "two"}
@@ -348,7 +348,7 @@ def test_after_a_restore_of_etcd_what_was_deleted_is_there_again(thing: Any, fol
     assert seen(world, thing).metadata.resource_version == "401"
 
 
-def test_a_look_that_finds_nothing_says_nothing_of_what_came_meanwhile() -> None:
+def test_a_read_that_finds_nothing_does_not_remove_what_came_in_the_meantime() -> None:
     world = World()
     world.see_pod(version(pod(uid="old"), 5))
     look = world.pods.look([KEY])
