@@ -1,4 +1,4 @@
-"""What the operator asked of the API server, as the local cluster's audit log has it."""
+"""The operator's requests to the API server, from the local cluster's audit log."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from tests.cluster.control_plane import OPERATOR
 from tests.cluster.paths import AUDIT_LOG
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
-# Events tell, and Leases say that the operator lives: neither grows with what it does to servers.
+# Events report, and Leases show that the operator is alive: neither grows with what it does to servers.
 ASIDE = ("events", "leases")
 
 
@@ -27,7 +27,7 @@ class Requests:
 
 def between(began: float, ended: float, namespace: str = "") -> Requests:
     """From one time (`time.time()`) to another, which has passed; in one namespace if it is named."""
-    time.sleep(max(0.0, ended + 1 - time.time()))  # what was asked at the end is written when it has been answered
+    time.sleep(max(0.0, ended + 1 - time.time()))  # requests are logged once they have been answered
     with AUDIT_LOG.open() as lines:
         return count((json.loads(line) for line in lines if OPERATOR in line), began, ended, namespace)
 

@@ -1,6 +1,6 @@
-"""Stand-ins for load balancers whose targets are not the endpoints that Kubernetes calls ready.
+"""Stand-ins for load balancers whose targets are not the ready endpoints.
 
-A stand-in decides what the targets are. What carries the requests to them is kube-proxy: the targets are the endpoints
+A stand-in selects the targets; kube-proxy carries the requests to them: the targets are the endpoints
 of a Service without a selector, in a namespace where no drain waits for them.
 """
 
@@ -21,7 +21,7 @@ HEALTH_TIMEOUT_SECONDS = 0.3
 
 
 class Balancer:
-    """Sends requests to the addresses that `targets` gives, looked at ten times a second, at this port of theirs."""
+    """Sends requests to this port of the addresses that `targets` returns, which is called ten times a second."""
 
     def __init__(self, estate: Estate, targets: Callable[[], frozenset[str]], port: int) -> None:
         self._estate = estate
@@ -61,7 +61,7 @@ class Balancer:
 
 
 def with_ready_containers(estate: Estate, service: str) -> Callable[[], frozenset[str]]:
-    """Every pod of a Service's EndpointSlices whose containers are ready, whatever its gates and the endpoints say."""
+    """Every pod of a Service's EndpointSlices whose containers are ready, regardless of its gates and the endpoints."""
 
     def targets() -> frozenset[str]:
         pods = {pod.obj["metadata"]["uid"]: pod.obj for pod in pykube.Pod.objects(estate.api, estate.namespace)}

@@ -37,7 +37,7 @@ AS_SHIPPED: Mapping[str, Any] = {"env": []}
 
 
 def wait(what: str, condition: Callable[[], Any], timeout: float = 60) -> Any:
-    """The condition's first true value; what is asked of the world may fail meanwhile."""
+    """The condition's first true value; errors of requests are retried."""
     deadline, last = time.monotonic() + timeout, None
     while time.monotonic() < deadline:
         try:
@@ -48,7 +48,7 @@ def wait(what: str, condition: Callable[[], Any], timeout: float = 60) -> Any:
             if last:
                 return last
         time.sleep(POLL_SECONDS)
-    raise AssertionError(f"after {timeout:g} s this is not so: {what}; last seen: {last!r}")
+    raise AssertionError(f"after {timeout:g} s this is still not true: {what}; last seen: {last!r}")
 
 
 def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
@@ -107,7 +107,7 @@ class Estate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A namespace's own deletion looks at its pods again only after half of what their grace periods allow.
+        # The deletion of a namespace checks its pods again only after half of their grace periods.
         self.kubectl("delete", "servergroups,appservers", "--all", "--wait=false")
         kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
 
@@ -155,14 +155,14 @@ class Estate:
         return kubectl("-n", self.namespace, *arguments)
 
     def annotate(self, what: str, **annotations: str | None) -> None:
-        """`what` is like `aps/shop-0`; None takes an annotation away."""
+        """`what` is like `aps/shop-0`; None removes an annotation."""
         changes = [
             f"quiesce.dev/{key.replace('_', '-')}" + ("-" if value is None else f"={value}")
             for key, value in annotations.items()
         ]
         kubectl("-n", self.namespace, "annotate", "--overwrite", what, *changes)
 
-    # What the world is like.
+    # The state of the cluster.
 
     def get(self, kind: str, name: str) -> Manifest | None:
         resource = pykube.object_factory(self.api, *KINDS[kind])
@@ -220,31 +220,31 @@ class Estate:
         return [(event.obj["reason"], event.obj.get("message", "")) for event in found]
 
     def answer(self, pod: str, milliseconds: int = 0) -> int:
-        """What the server in a pod answers to a request, past every Service."""
+        """The status of a request to the server in a pod, without a Service."""
         url = f"pods/{pod}:8080/proxy/slow?ms={milliseconds}"
         got = self.api.get(version="v1", namespace=self.namespace, url=url, timeout=90)
         return int(got.status_code)
 
     @contextlib.contextmanager
     def request(self, pod: str, milliseconds: int) -> Iterator[Future[int]]:
-        """A request under way."""
+        """A request in flight."""
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(self.answer, pod, milliseconds)
             wait("the request has reached the server", lambda: self.active(pod) > 0 or future.done(), 10)
             yield future
 
     def active(self, pod: str) -> int:
-        """How many requests are under way on the server in a pod."""
+        """How many requests are active on the server in a pod."""
         with Management(self.namespace, pod) as management:
             address = [{"subsystem": "request-controller"}]
             return int(management("read-attribute", address=address, name="active-requests"))
 
     def says(self, pod: str) -> str:
-        """What the server itself says of its state."""
+        """The state that the server itself reports."""
         with Management(self.namespace, pod) as management:
             return str(management("read-attribute", name="suspend-state"))
 
-    # What a test waits for. An Event comes after the status that tells the same, endpoints after the pod's condition.
+    # What a test waits for. An Event follows the status with the same reason, endpoints follow the pod's condition.
 
     def wait_event(self, name: str, reason: str, words: str = "") -> None:
         """Until an object has an Event of this reason, with these words in it."""
@@ -304,7 +304,7 @@ class Management:
 
 
 class Watcher:
-    """Looks at something over and over in the background, and keeps every value that differed from the one before."""
+    """Polls something in the background, and keeps every value that differs from the previous one."""
 
     def __init__(self, look: Callable[[], Any], tell: Callable[[Any], None] | None = None) -> None:
         self.seen: list[Any] = []

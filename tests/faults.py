@@ -1,6 +1,6 @@
-"""Servers whose admin endpoint misbehaves when it is told to: the operator reaches it by way of a proxy in the pod.
+"""Servers whose admin endpoint misbehaves on request: the operator reaches it through a proxy in the pod.
 
-And what has to hold whatever goes wrong around a group (`under_load`).
+And what has to hold no matter what fails around a group (`under_load`).
 """
 
 import contextlib
@@ -20,9 +20,9 @@ BEHIND_PROXY = {
         {"name": "proxy", "containerPort": 9991},
     ],
 }
-# Ends the server's own process, as the kernel would that has no memory left; not the shell that looks for it.
+# Ends the server's own process, like an OOM kill; not the shell that looks for it.
 KILL_SERVER = "for p in /proc/[0-9]*; do grep -qs '[j]boss-modules' $p/cmdline && kill -9 ${p#/proc/}; done; true"
-# What add-user.sh writes, put in the place of what is there.
+# Replaces what add-user.sh has written.
 SET_PASSWORD = """
 digest=$(printf '%s:ManagementRealm:%s' "$1" "$2" | md5sum | cut -d ' ' -f 1)
 sed -i "s/^$1=.*/$1=$digest/" "$JBOSS_HOME/standalone/configuration/mgmt-users.properties"
@@ -36,7 +36,7 @@ def misbehave(estate: Estate, pod: str, fault: str) -> None:
 
 
 def asked(estate: Estate, pod: str) -> Counter[str]:
-    """How often each operation was asked of the admin endpoint since the container started."""
+    """How often each operation was requested at the admin endpoint since the container started."""
     answer = estate.api.get(version="v1", namespace=estate.namespace, url=_control(pod, ""), timeout=10)
     answer.raise_for_status()
     return Counter({name: int(count) for name, count in map(str.split, answer.text.splitlines())})
@@ -46,7 +46,7 @@ def kill_server(estate: Estate, pod: str) -> None:
     try:
         _shell(estate, pod, KILL_SERVER)
     except AssertionError as error:
-        if "exit code 137" not in str(error):  # the end of the container has taken the shell along
+        if "exit code 137" not in str(error):  # the shell has ended with the container
             raise
 
 
@@ -58,7 +58,7 @@ def set_password(estate: Estate, pod: str, username: str, password: str) -> None
 def under_load(estate: Estate, *, least: int = 2, warned: bool = True) -> Iterator[None]:
     """Load on `shop` while something goes wrong: it ends whole, `least` servers always served, no request failed.
 
-    `warned` is false for a server that can't be told to close its connections: what comes on those may fail.
+    `warned` is false for a server that can't be made to close its connections: requests on those may fail.
     """
     estate.wait_ready("shop")
     with Load(estate.namespace, service_url(estate.namespace, "shop")) as load:
@@ -66,7 +66,7 @@ def under_load(estate: Estate, *, least: int = 2, warned: bool = True) -> Iterat
         with Watcher(lambda: len(estate.endpoints())) as serving:
             yield
             estate.wait_ready("shop", timeout=180)
-        time.sleep(2)  # what a new server does wrong shows in its first seconds
+        time.sleep(2)  # a new server's errors show in its first seconds
         load.stop()
     kinds = load.result().kinds
     failures = {name: kind.failures for name, kind in kinds.items() if warned or not CLIENTS[name].reuse}

@@ -1,4 +1,4 @@
-"""What other tools make of an object: kstatus and Flux, by their own code, and Argo CD, by the script of the docs."""
+"""How other tools rate an object: kstatus and Flux, by their own code, and Argo CD, by the script in the docs."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Installing the operator with Helm, and looking after it as a platform team would."""
+"""Installs and operates the operator with Helm, as a platform team would."""
 
 import json
 import os

@@ -54,7 +54,7 @@ def installed(api: pykube.HTTPClient) -> Iterator[None]:
     _kubectl("apply", "--filename", "-", text=policy)
     time.sleep(POLICY_DELAY_SECONDS)
     yield
-    if not was_there:  # in the way of `helm install` otherwise
+    if not was_there:  # otherwise, `helm install` fails because of it
         _kubectl("delete", "--filename", "-", text=policy)
 
 

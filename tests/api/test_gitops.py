@@ -1,4 +1,4 @@
-"""What a manager that applies from Git takes away, what survives it, and what waits for an operator."""
+"""What a tool that applies from Git removes, what survives it, and what waits for an operator."""
 
 import json
 import subprocess
@@ -125,7 +125,7 @@ def test_what_git_has_is_set_back(git: Git) -> None:
 
 @pytest.mark.parametrize(
     ("scaled_to", "left"),
-    [pytest.param(3, 3, id="an autoscaler owns it too"), pytest.param(None, 1, id="nobody else does: the default")],
+    [pytest.param(3, 3, id="an autoscaler owns it too"), pytest.param(None, 1, id="no one else does: the default")],
 )
 def test_replicas_that_leave_git(git: Git, scaled_to: int | None, left: int) -> None:
     git.manifest["spec"] |= {"replicas": 2, "desiredState": "Stopped"}

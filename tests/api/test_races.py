@@ -1,4 +1,4 @@
-"""Requests of the operator that race with somebody else's, as the API server decides between them."""
+"""Requests of the operator that race with someone else's, as the API server decides between them."""
 
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
@@ -30,7 +30,7 @@ async def made(cluster: KubeCluster, manifest: Manifest) -> AppServer:
 async def test_a_one_shot_that_was_set_again_is_not_removed(
     cluster: KubeCluster, api: pykube.HTTPClient, namespace: str, manifest: Manifest, value: str
 ) -> None:
-    """The same value too: somebody else has removed it, and it was set once more."""
+    """The same value too: someone else has removed it, and it was set again."""
     await made(cluster, manifest)
     kind = pykube.object_factory(api, names.API_VERSION, "AppServer")
     by_hand = kind.objects(api, namespace=namespace).get_by_name("shop")

@@ -1,4 +1,4 @@
-"""What the operator's container uses, as the kubelet of its node tells through the API server."""
+"""The resource usage of the operator's container, from its node's kubelet through the API server."""
 
 from dataclasses import dataclass
 from typing import Any

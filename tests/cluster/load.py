@@ -21,7 +21,7 @@ from tests.cluster.access import client, delete_pod
 from tests.cluster.steps import ClusterError
 
 PORT = 8080
-# A run without an end. Unless fortio is told a number of requests, it doesn't count the first one of each connection.
+# A run without an end. Unless fortio gets a number of requests, it doesn't count the first one of each connection.
 WITHOUT_END = 10**9
 # What fortio logs when a kept-alive connection broke; it then sends the request again, which no counter shows.
 RETRIED = "Closing dead socket"

@@ -48,7 +48,7 @@ def down() -> None:
     """Ends the cluster and leaves the cache: programs, images, logs."""
     check_machine()
     started = time.monotonic()
-    # Nothing may make pods anew while they are deleted.
+    # Nothing may recreate pods while they are deleted.
     processes.stop(["kube-scheduler", "kube-controller-manager"])
     if processes.running("kube-apiserver"):
         _delete_pods(access.client(paths.KUBECONFIG))
@@ -82,7 +82,7 @@ def healthy() -> bool:
 
 
 def check_machine() -> None:
-    advice = "Use CLUSTER=current with the kubeconfig of a cluster that you may break, of kind for instance."
+    advice = "Use CLUSTER=current with the kubeconfig of a disposable cluster, for example kind."
     if platform.system() != "Linux":
         raise ClusterError(f"The local cluster needs Linux. {advice}")
     if os.geteuid() != 0:

@@ -65,7 +65,7 @@ class Node:
         left = self._ctr("containers", "list", "--quiet").split()
         if left:
             self._ctr("containers", "delete", *left)
-            # It has read its books at the start: it would go on reporting them.
+            # It has read its checkpoints at the start, and would keep reporting them.
             processes.stop([self.runtime])
             self._launch_runtime()
 
@@ -77,7 +77,7 @@ class Node:
         self._launch_kubelet()
 
     def kill(self) -> None:
-        """The loss of the node: nothing on it ends in good order, and nobody says so."""
+        """The loss of the node: nothing on it terminates gracefully, and nothing reports it."""
         processes.kill_below(self.folder, paths.NODES / self.name)
 
     def boot(self) -> None:

@@ -13,7 +13,7 @@ LOGS = CACHE / "logs"
 IMAGES = CACHE / "images"
 BUILD = CACHE / "build"
 
-# The running cluster, made anew at each start, and what outlives it: the images that the nodes have imported.
+# The running cluster, recreated at each start, and what outlives it: the images that the nodes have imported.
 CLUSTER = CACHE / "cluster"
 NODES = CACHE / "nodes"
 KUBECONFIG = CLUSTER / "admin.kubeconfig"

@@ -141,7 +141,7 @@ def unmount_below(*folders: Path) -> None:
     for place in reversed(_mounts_below(folders)):
         subprocess.run(["umount", "--lazy", place], capture_output=True, check=False)
     if left := _mounts_below(folders):
-        # Whoever deletes the folders now would delete what is mounted there.
+        # Deleting the directories now would delete what is mounted there.
         raise ClusterError(f"Still mounted: {left}. `umount` says why.")
 
 
@@ -206,7 +206,7 @@ def _is_first_of(pid: int, container: str) -> bool:
 
 
 def _is_in_pod(pid: int, folders: Iterable[Path]) -> bool:
-    """Whether its root is a container's of ours: once its shim is killed, nothing else tells whose process it is."""
+    """Whether its root is that of one of our containers: once its shim is killed, nothing else identifies it."""
     try:
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     except OSError:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What has to be there before Python code of this project can run: Debian packages and the virtual environment.
+# Installs what Python code of this project needs: Debian packages and the virtual environment.
 # usage: setup.sh [python]    (python: the virtual environment only, which needs no root)
 set -euo pipefail
 
@@ -7,9 +7,9 @@ steps=8 # the others are counted by steps.py
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/quiesce
 logs=$cache/logs
-current_cluster="use CLUSTER=current with the kubeconfig of a cluster that you may break, of kind for instance"
+current_cluster="use CLUSTER=current with the kubeconfig of a disposable cluster, for example kind"
 
-# A package is there if its program is on PATH, wherever that came from; those without a program are asked of dpkg.
+# A package counts as installed if its program is on PATH, from any source; for those without one, dpkg decides.
 declare -A program=(
     [git]=git [make]=make [curl]=curl [openssl]=openssl [iproute2]=ip [maven]=mvn [openjdk-17-jdk-headless]=javac
     [buildah]=buildah [mmdebstrap]=mmdebstrap [runc]=runc [iptables]=iptables [conntrack]=conntrack [socat]=socat
@@ -31,7 +31,7 @@ step() {
     if ! "$@" >"$log" 2>&1; then
         echo failed
         tail -n 25 "$log" | sed 's/^/  | /' >&2
-        fail "The whole log: $log" "See that this machine reaches its package registries, then run again."
+        fail "The whole log: $log" "Check that this machine can reach its package registries, then run again."
     fi
     echo "$((SECONDS - started)) s"
 }
@@ -43,7 +43,7 @@ cached() {
 missing_packages() {
     local package
     for package in "${!program[@]}"; do
-        # Debian keeps some of them where only root looks.
+        # Debian keeps some of them in directories that are only on root's PATH.
         PATH=$PATH:/usr/sbin:/sbin command -v "${program[$package]}" >/dev/null || echo "$package"
     done
     for package in "${without_program[@]}"; do
@@ -82,7 +82,7 @@ make_environment() {
 
 environment() {
     local title="Python environment .venv" stamp
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer has to be python3 on PATH."
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 on PATH must be Python 3.11 or newer."
     stamp=$(sha256sum <requirements-dev.lock)
     if [[ -x .venv/bin/python && $(cat .venv/stamp 2>/dev/null) == "$stamp" ]]; then
         cached 2 "$title"

@@ -1,4 +1,4 @@
-"""Saying what goes on: numbered steps with their times, child programs with their logs, stamps of what is done."""
+"""Progress output: numbered steps with their times, child programs with their logs, stamps of what is done."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Bad templates: what serves goes on serving, it is said which server is in need and why, and a mended one wins."""
+"""Bad templates: what serves keeps serving, the failing server and the cause are reported, a fixed template wins."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ NOT_THERE = {"image": "quiesce.local/nowhere:1", "imagePullPolicy": "Never"}
 
 @dataclass(frozen=True)
 class Trouble:
-    """A group that can't start, in a namespace of its own; what is said of it; how it is mended."""
+    """A group that can't start, in a namespace of its own; what is reported; how it is fixed."""
 
     estate: Estate
     words: str
@@ -31,7 +31,7 @@ class Trouble:
 
 @pytest.fixture(scope="module")
 def troubles() -> Iterator[tuple[float, list[Trouble]]]:
-    """Four kinds of trouble at once, and when they had begun and been told; they last while other tests run."""
+    """Four problems at the same time, with when they began and were reported; they last while other tests run."""
     with contextlib.ExitStack() as stack:
         quota, security, image, crash = (
             stack.enter_context(Estate(name)) for name in ("quota", "security", "image", "crash")
@@ -58,7 +58,7 @@ def troubles() -> Iterator[tuple[float, list[Trouble]]]:
 
 @pytest.fixture(scope="module")
 def unready() -> Iterator[Estate]:
-    """Servers that run, and none of them gets ready; they last as long."""
+    """Servers that run, but never become ready; they last as long."""
     with Estate("unready") as estate:
         estate.group("shop", replicas=2, container=NEVER_READY)
         yield estate
@@ -66,7 +66,7 @@ def unready() -> Iterator[Estate]:
 
 @pytest.mark.usefixtures("troubles", "unready")
 def test_a_roll_stops_at_bad_templates_and_continues_with_a_fixed_one() -> None:
-    """Crashing servers, then ones that don't get ready, then good ones, without a request lost meanwhile."""
+    """Crashing servers, then ones that don't become ready, then good ones, without a lost request."""
     with Estate("bad") as shop:
         shop.group("shop", replicas=2)
         shop.wait_ready("shop", 2)

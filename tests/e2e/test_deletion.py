@@ -1,4 +1,4 @@
-"""Everything that can be deleted, in every way: drained where Kubernetes leaves room, bounded, nothing stuck."""
+"""Everything that can be deleted, in every way: drained as far as Kubernetes leaves time, bounded, nothing stuck."""
 
 import time
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def test_servers_that_a_group_leaves_behind_serve_on_and_are_taken_up_by_the_nex
     before = shop.uids()
     shop.kubectl("delete", "sg", "shop", "--cascade=orphan")
     wait("they are nobody's", lambda: not owners(shop), 10)
-    time.sleep(3)  # for whoever would take them down
+    time.sleep(3)  # in case they are taken down by mistake
     assert shop.endpoints() == {"shop-0", "shop-1"}
     shop.group("shop", replicas=2, **SERVERS)
     shop.wait_ready("shop", 2, timeout=30)
@@ -121,7 +121,7 @@ def progress(estate: Estate) -> str:
 
 
 def owners(estate: Estate) -> list[str]:
-    """Whose the servers of the group are."""
+    """The owners of the group's servers."""
     metadata = (server["metadata"] for server in servers(estate, "shop"))
     return [owner["uid"] for own in metadata for owner in own.get("ownerReferences") or ()]
 

@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 10
 NOT_HOT_SECONDS = 5
 RESTART_SECONDS = 3  # of an admin endpoint
 
-# Two at a time: the reason that is told, and some of its words. What is only slow is nothing to tell.
+# Two at a time: the reason that is reported, and part of its message. A slow endpoint is not reported.
 FAULTS = (
     {"hang": ("AdminUnreachable", "did not respond within 5 s"), "slow": ("NotStalled", "")},
     {"401": ("AdminUnauthorized", "Secret 'admin'"), "html": ("AdminUnexpected", "It works!")},
@@ -38,7 +38,7 @@ def shop() -> Iterator[Estate]:
 
 @pytest.fixture(autouse=True)
 def _mended(shop: Estate) -> Iterator[None]:
-    """What a test that failed has left is none of the next one's business."""
+    """What a failed test has left must not affect the next one."""
     yield
     for server in SERVERS:
         with contextlib.suppress(requests.RequestException):
@@ -147,7 +147,7 @@ def test_a_password_is_rotated_on_the_servers_and_in_the_secret_in_either_order(
     _wait_told(shop, "shop-1", "AdminUnauthorized", "Secret 'admin'")
     shop.secret("admin", USERNAME, "r0tated!")
     shop.wait_state("shop-1", "Suspended", 30)
-    shop.secret("admin", USERNAME, PASSWORD)  # sessions that are open go on with what the servers know
+    shop.secret("admin", USERNAME, PASSWORD)  # open sessions continue with the credentials that the servers know
     shop.annotate("aps/shop-1", suspend=None)
     shop.wait_state("shop-1", "Running", 30)
     _rotate(shop, PASSWORD)

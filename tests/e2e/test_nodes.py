@@ -19,7 +19,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
 
 def spread_pod(group: str) -> dict[str, object]:
-    """Servers on as many nodes as there are, and off a lost one at once."""
+    """Servers spread over all nodes, and removed from a lost one immediately."""
     selector = {"labelSelector": {"matchLabels": {"app": group}}}
     where = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     keys = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")

@@ -1,4 +1,4 @@
-"""Pods under the servers' names that nobody owns: a backup's, or those of a workload that was deleted without them."""
+"""Pods with the servers' names but no owner: from a backup, or orphaned by another workload."""
 
 import json
 import time

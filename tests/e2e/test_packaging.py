@@ -1,4 +1,4 @@
-"""The chart's life: upgrade, two replicas, chosen namespaces, uninstall and install anew; the servers don't notice."""
+"""The chart's life: upgrade, two replicas, chosen namespaces, uninstall and reinstall; the servers don't notice."""
 
 import itertools
 import json
@@ -95,7 +95,7 @@ def test_a_group_survives_an_install_for_chosen_namespaces_its_uninstall_and_a_n
         wait("the servers are adopted", lambda: all(finalizers(shop, name) for name in SERVERS), 30)
         shop.wait_ready("shop")
         assert runs(shop) == before
-        wait("all namespaces are looked after", lambda: elsewhere.get("pod", "one"), 30)
+        wait("all namespaces are managed", lambda: elsewhere.get("pod", "one"), 30)
 
 
 def test_a_forced_removal_is_cleaned_up_by_hand_and_leaves_the_servers_as_they_are(shop: Estate) -> None:
@@ -112,7 +112,7 @@ def test_a_forced_removal_is_cleaned_up_by_hand_and_leaves_the_servers_as_they_a
 
 
 def runs(estate: Estate) -> dict[str, tuple[str, int]]:
-    """What tells each server's run from all others."""
+    """What identifies each run of a server."""
     found = {}
     for name in SERVERS:
         pod = estate.get("pod", name)

@@ -1,4 +1,4 @@
-"""Containers that the kubelet restarts in place: as soon as without a hold, and out of service meanwhile."""
+"""Containers that the kubelet restarts in place: as soon as without a hold, and out of service in the meantime."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -98,7 +98,7 @@ def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
 
 
 def test_few_clients_that_pause_between_slow_requests_lose_nothing(shop: Estate) -> None:
-    """Each answer that was under way at the shed leaves its connection open, and the server is quiet in the pauses."""
+    """Each response in flight at the shed leaves its connection open, and the server is quiet in the pauses."""
     with Load(shop.namespace, service_url(shop.namespace, "shop"), clients=FEW) as load:
         for _ in range(2):
             server = asked(shop)
@@ -118,7 +118,7 @@ def test_few_clients_that_pause_between_slow_requests_lose_nothing(shop: Estate)
 
 @pytest.mark.alone
 def test_negative_control_a_suspend_without_a_margin_after_the_last_answer_loses_requests(shop: Estate) -> None:
-    """What the margin after the last answer is there for, by hand: withdraw, shed, wait until quiet, suspend."""
+    """The purpose of the margin after the last response, by hand: withdraw, shed, wait until quiet, suspend."""
     install.scale(0)
     try:
         with Load(shop.namespace, service_url(shop.namespace, "shop"), clients=FEW) as load:
@@ -141,7 +141,7 @@ def test_negative_control_a_suspend_without_a_margin_after_the_last_answer_loses
 
 @pytest.mark.alone
 def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_requests(shop: Estate, load: Load) -> None:
-    """What the order of the drain is there for. If this loses nothing, the other tests prove nothing."""
+    """The purpose of the order of a drain. If this loses nothing, the other tests prove nothing."""
     install.scale(0)
     try:
         with Management(shop.namespace, "shop-2") as management:
@@ -158,7 +158,7 @@ def test_negative_control_a_hard_suspend_right_after_the_withdrawal_loses_reques
 
 
 def asked(estate: Estate) -> str:
-    """A server with a request of the load under way; which ones the few connections go to is kube-proxy's choice."""
+    """A server with a request of the load in flight; kube-proxy chooses the servers of the few connections."""
 
     def found() -> str | None:
         return next((pod for pod in estate.endpoints() if estate.active(pod) > 0), None)

@@ -1,4 +1,4 @@
-"""Groups that grow and shrink, by hand and by an autoscaler: what goes is drained first."""
+"""Groups that are scaled manually and by an autoscaler: servers are drained before they are removed."""
 
 import contextlib
 import json
@@ -116,7 +116,7 @@ def test_what_does_not_serve_goes_first_and_its_place_is_filled_again(shop: Esta
 
 
 def shown(estate: Estate) -> list[str]:
-    """The servers that there are and that there are to be, as the autoscaler counts them."""
+    """The current and desired number of servers, as the autoscaler counts them."""
     jsonpath = "jsonpath={.status.currentReplicas} {.status.desiredReplicas}"
     return estate.kubectl("get", "hpa", "shop", "-o", jsonpath).split()
 
@@ -163,5 +163,5 @@ def queue_metric(estate: Estate, folder: Path) -> Iterator[None]:
     try:
         kubectl("wait", "--for=condition=Available", f"apiservice/{API_SERVICE}", "--timeout=60s")
         yield
-    finally:  # one that does not answer is in the way of every namespace's deletion
+    finally:  # if it doesn't respond, no namespace can be deleted
         kubectl("delete", "apiservice", API_SERVICE)

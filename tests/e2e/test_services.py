@@ -1,4 +1,4 @@
-"""Services that a group keeps, and Services as users have them over its servers: what a withdrawal waits for."""
+"""A group's own Services, and users' Services for its servers: what a withdrawal waits for."""
 
 import time
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_a_server_leaves_every_service_before_it_refuses_anything(web: Estate) -
 
 
 def test_a_withdrawal_that_a_service_does_not_confirm_is_reported_and_waited_for(web: Estate) -> None:
-    """An EndpointSlice that nobody keeps up."""
+    """An EndpointSlice that no one updates."""
     pod = web.get("pod", "web-1")
     assert pod
     target = {"kind": "Pod", "name": "web-1", "namespace": web.namespace, "uid": pod["metadata"]["uid"]}

@@ -1,4 +1,4 @@
-"""Suspend and resume, by annotation and by spec: what the timeouts mean, and what is told."""
+"""Suspend and resume, by annotation and by spec: what the timeouts mean, and what is reported."""
 
 import json
 import time
@@ -153,7 +153,7 @@ def test_force_ends_a_drain(solo: Estate) -> None:
 
 
 def test_what_is_changed_together_counts_together(solo: Estate) -> None:
-    """A stopped group is to run again, with another image and with a server less: nothing comes up as it was before."""
+    """A stopped group is to run again, with another image and one server fewer: nothing starts with the old spec."""
 
     def images() -> list[tuple[str, str]]:
         return sorted((name, pod["spec"]["containers"][0]["image"]) for name, pod in solo.pods().items())

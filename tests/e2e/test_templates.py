@@ -1,4 +1,4 @@
-"""A pod template as users have them: everything in it is kept, and the drain works around it."""
+"""A pod template as users write it: everything in it is kept, and drains work with it."""
 
 import json
 import time
@@ -75,7 +75,7 @@ def estate() -> Iterator[Estate]:
 
 def test_a_gate_of_ones_own_is_kept_and_waited_for(estate: Estate) -> None:
     wait("the server runs", lambda: holds(estate, "quiesce.dev/serving"), 60)
-    time.sleep(2)  # for whoever would let clients in
+    time.sleep(2)  # in case the gate is opened by mistake
     assert estate.endpoints() == set()
     assert estate.condition("aps", "one", "Ready")["status"] == "False"
     register(estate)

@@ -1,4 +1,4 @@
-"""Whatever users write, and whatever becomes of a status: servers are looked after, and it is said what is wrong."""
+"""No matter what users write, or whether a status can be written: servers are reconciled, and problems reported."""
 
 import contextlib
 import json

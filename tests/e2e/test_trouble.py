@@ -1,4 +1,4 @@
-"""Servers that can't be asked: it is said where their owner looks, and what serves goes on serving."""
+"""Servers that can't be queried: this is reported where users look, and what serves keeps serving."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ def test_wrong_credentials_are_named_and_fixed_in_the_secret(solo: Estate) -> No
     assert "401" in stalled
     wait("it needs a person by and by", lambda: _told(solo, "AdminUnauthorized", condition_type="Stalled"), 40)
     assert solo.state("one") == "Unknown"
-    assert solo.endpoints() == set()  # nobody knows whether it runs
+    assert solo.endpoints() == set()  # it is unknown whether it runs
     solo.secret("wrong", USERNAME, PASSWORD)
     solo.wait_state("one", "Running", 30)
     solo.wait_serving({"one"})
@@ -31,7 +31,7 @@ def test_a_missing_or_half_filled_secret_is_named(solo: Estate) -> None:
 
 
 def test_an_admin_endpoint_that_is_down_takes_nothing_away_and_bounds_the_drain(solo: Estate) -> None:
-    """Two servers serve; then nothing listens any more where the operator asks."""
+    """Two servers serve; then nothing listens at the admin port any more."""
     solo.group("shop", replicas=2, suspendTimeoutSeconds=4, preSuspendSeconds=1)
     solo.wait_ready("shop", 2)
     with Load(solo.namespace, service_url(solo.namespace, "shop")) as load:
@@ -85,7 +85,7 @@ def test_a_template_that_can_not_become_a_pod_takes_no_server_down(solo: Estate)
 
 
 def test_a_quota_takes_no_server_down_for_a_pod_that_it_would_reject(solo: Estate) -> None:
-    """It has room for the pod that is there: for as large a one in its place, and for no larger one."""
+    """It has room for the existing pod, or one of the same size in its place, and for no larger one."""
     solo.apply("v1", "ResourceQuota", "memory", spec={"hard": {"requests.memory": "256Mi"}})
     solo.apply("v1", "ResourceQuota", "pods", spec={"hard": {"pods": "1"}})
     solo.group("shop", replicas=1, container=_requests("256Mi"))
@@ -108,7 +108,7 @@ def _requests(memory: str) -> dict[str, Any]:
 
 
 def test_a_server_in_admin_only_mode_gets_no_requests_and_leaves_without_a_drain(solo: Estate) -> None:
-    """It boots like the images that are configured by a script, which then reloads the server."""
+    """It boots like images that configure themselves with a script, which then reloads the server."""
     with Watcher(lambda: _gate(solo)) as gate:
         solo.server("one", container={"args": ["--admin-only"]}, suspendTimeoutSeconds=-1)
         wait("it says what it waits for", lambda: "ADMIN_ONLY" in _waits_for(solo), 60)

@@ -32,7 +32,7 @@ replace = msgspec.structs.replace
 
 
 class FakeCluster:
-    """`refuse`: called with each request and its name; it may raise. `alter`: what somebody else makes of a server."""
+    """`refuse`: called with each request and its name; it may raise. `alter`: what someone else changes in a server."""
 
     def __init__(self, *things: AppServer | ServerGroup | Pod | Service) -> None:
         self.asked: list[str] = []

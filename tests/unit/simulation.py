@@ -220,7 +220,7 @@ class Simulation:
         """The operator is restarted."""
         self.notes.clear()
 
-    # The cluster: what happens by itself.
+    # The cluster: what happens without the operator or a user.
 
     def endpoints_controller(self) -> None:
         routed = [pod for pod in self.pods.values() if pod.ready and pod.deleted_at is None]
@@ -332,7 +332,7 @@ class Simulation:
             self.pods[name].owner_uid = ""
 
     def strip_finalizers(self, name: str) -> None:
-        """An uninstall does so, or somebody by hand."""
+        """By an uninstall, or manually."""
         server = self.servers.get(name)
         if server and server.metadata.deletion_timestamp is None:
             self.servers[name] = replace(server, metadata=replace(server.metadata, finalizers=()))
@@ -453,7 +453,7 @@ class Simulation:
             self._break(f"{sorted(gone)} are taken out of {sorted(up)}; {floor} have to serve")
 
     def _is_up(self, name: str) -> bool:
-        """Whether a server serves, and nobody has asked for something else."""
+        """Whether a server serves, and nothing else is requested."""
         server, pod = self.servers[name], self.pods.get(name)
         return (
             pod is not None
@@ -495,7 +495,7 @@ class Simulation:
             self._break(f"the clock of {before.metadata.name}'s drain was started again")
 
     def _check_account(self, o: Observation, before: AppServer, after: AppServerStatus) -> None:
-        """What is told of a drain is so, whatever the operator has seen of it."""
+        """What is reported about a drain is true, no matter what the operator has seen of it."""
         drain, told = o.server.status.suspend, after.last_drain
         is_new = told is not None and told.outcome == "Drained" and told != before.status.last_drain
         if is_new and drain and drain.container_id in self.cut:
@@ -638,7 +638,7 @@ class Simulation:
         if known:
             generation = known.metadata.generation + (spec != known.spec)
             others = {key: value for key, value in known.metadata.annotations.items() if key != names.SURGE}
-            annotations = {**others, **own["annotations"]}  # an apply takes away what it does not name any more
+            annotations = {**others, **own["annotations"]}  # an apply removes what it no longer contains
             metadata = replace(known.metadata, generation=generation, labels=own["labels"], annotations=annotations)
             self.servers[name] = replace(known, metadata=metadata, spec=spec)
             return

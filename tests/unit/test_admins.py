@@ -60,7 +60,7 @@ async def test_another_session_is_opened_for(of: dict[str, Any], at: Pod, opened
     [
         pytest.param(None, id="there is none"),
         pytest.param(pod(uid="another"), id="it is another"),
-        pytest.param(pod(owner_uid="somebody"), id="it is somebody else's"),
+        pytest.param(pod(owner_uid="someone"), id="it is someone else's"),
         pytest.param(pod(ip=""), id="it has no address"),
         pytest.param(pod(ip="10.0.0.8"), id="it has another address by now"),
     ],

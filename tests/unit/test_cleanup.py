@@ -282,7 +282,7 @@ def test_one_that_can_not_be_freed_is_named_and_the_rest_is_freed(caplog: pytest
         assert await clean(cluster) == 1
         assert [name for name, left in cluster.finalizers().items() if left] == ["shop/s-7"]
         assert cluster.lease_
-        assert cluster.lease_.holder == ""  # for whoever runs it again
+        assert cluster.lease_.holder == ""  # for the next run
 
     run(story)
     assert f"AppServer shop/s-7 still has the finalizer {names.FINALIZER}: denied by a policy" in caplog.text

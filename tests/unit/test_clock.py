@@ -23,7 +23,7 @@ replace = msgspec.structs.replace
 
 
 class Time:
-    """What goes by, and how far two clocks are from `NOW` at its beginning."""
+    """The time that passes, and how far two clocks differ from `NOW` at its beginning."""
 
     def __init__(self, node: Seconds = 0, api: Seconds = 0) -> None:
         self.passed, self.node, self.api = 0.0, node, api
@@ -117,7 +117,7 @@ class Busy(FakeWildFly):
 
 
 class Loop:
-    """A server that is looked after while time passes; `log` has what was done, or began to be said, and when."""
+    """A server that is reconciled while time passes; `log` has what was done or first reported, and when."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, time: Time, one: AppServer, its_pod: Pod) -> None:
         Busy.opened.clear()

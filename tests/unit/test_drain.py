@@ -90,7 +90,7 @@ def shed(active: int | None = 3) -> Report:
         pytest.param(
             look(pre_suspend(), WITHDRAWN, report("SUSPENDING", active=1)),
             ("PreSuspend", None),
-            id="a server that somebody suspended is not shed",
+            id="a server that someone suspended is not shed",
         ),
         pytest.param(
             look(pre_suspend(), WITHDRAWN, shed(), notes=Notes(confirmed_at=NOW - 9, shed_at=NOW - 1.9)),
@@ -128,7 +128,7 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
 @pytest.mark.parametrize(
     ("observation", "step"),
     [
-        pytest.param(busy(0, "60", shed()), None, id="a busy server goes on serving"),
+        pytest.param(busy(0, "60", shed()), None, id="a busy server keeps serving"),
         pytest.param(busy(29.9, "60", shed()), None, id="for half of the timeout"),
         pytest.param(busy(30, "60", shed()), SuspendServer(), id="and is suspended then"),
         pytest.param(busy(59.9, "200", shed()), None, id="of a long timeout: for 60 s"),
@@ -304,7 +304,7 @@ def test_wrong_credentials_in_mid_drain_are_reported_and_the_drain_waits() -> No
     ("waited", "routes", "stalled"),
     [
         pytest.param(29, ("shop",), "", id="the endpoints have 30 s"),
-        pytest.param(30, ("shop",), "WithdrawalUnconfirmed", id="then somebody has to look"),
+        pytest.param(30, ("shop",), "WithdrawalUnconfirmed", id="then it is stalled"),
     ],
 )
 def test_an_unconfirmed_withdrawal_is_reported(waited: Seconds, routes: tuple[str, ...], stalled: str) -> None:
@@ -585,9 +585,9 @@ UNREACHABLE = AdminFailure("Unreachable", "no answer within 5 s")
     ("drained", "admin", "silent_for", "state", "stalled"),
     [
         pytest.param(True, UNREACHABLE, 4, "Suspended", "", id="an answer that is missed changes nothing"),
-        pytest.param(True, UNREACHABLE, 5, "Suspended", "AdminUnreachable", id="5 s of silence are told"),
-        pytest.param(True, UNAUTHORIZED, 0, "Suspended", "AdminUnauthorized", id="a refusal is told at once"),
-        pytest.param(True, report("SUSPENDED"), 0, "Suspended", "", id="the next answer tells"),
+        pytest.param(True, UNREACHABLE, 5, "Suspended", "AdminUnreachable", id="5 s of silence are reported"),
+        pytest.param(True, UNAUTHORIZED, 0, "Suspended", "AdminUnauthorized", id="a refusal is reported immediately"),
+        pytest.param(True, report("SUSPENDED"), 0, "Suspended", "", id="until the next answer"),
         pytest.param(True, report("SUSPENDING", active=1), 0, "Suspending", "DrainTimedOut", id="what it says counts"),
         pytest.param(False, UNREACHABLE, 4, "Suspending", "", id="before the drain was over it is not Suspended"),
         pytest.param(False, UNREACHABLE, 5, "Suspending", "AdminUnreachable", id="nor when it is silent"),
@@ -613,7 +613,7 @@ def test_the_end_of_a_drain_is_accounted_once() -> None:
     ("at", "served"),
     [
         pytest.param(pod(), CONTAINER, id="one that the operator let clients in to"),
-        pytest.param(pod(served=""), CONTAINER, id="one that somebody else let clients in to"),
+        pytest.param(pod(served=""), CONTAINER, id="one whose gate someone else opened"),
         pytest.param(
             pod(container="containerd://2"), "containerd://2", id="one that came into an open gate, and is ready"
         ),
@@ -636,7 +636,7 @@ def test_the_gate_that_closes_says_whose_it_was(at: Pod, served: str) -> None:
         pytest.param(
             pod(container="containerd://2", ready=False, leaving_for=1),
             ("Suspending", None),
-            id="open from before a restart in place: nobody was let in",
+            id="open from before a restart in place: no clients",
         ),
     ],
 )
@@ -692,7 +692,7 @@ TO_STOP = server(desired_state="Stopped", status=status("Suspended", drain()), w
             look(leave("Running"), pod(leaving_for=0), notes=Notes(refusal=Refusal(CLOSING, "", "", NOW + 9))),
             "PreSuspend",
             Shed(),
-            id="Gate: refused, the drain goes on",
+            id="Gate: refused, the drain continues",
         ),
         pytest.param(
             look(
@@ -702,7 +702,7 @@ TO_STOP = server(desired_state="Stopped", status=status("Suspended", drain()), w
             ),
             "PreSuspend",
             Shed(),
-            id="Gate: in vain, the drain goes on",
+            id="Gate: without effect, the drain continues",
         ),
         pytest.param(
             look(leave("Suspending", drain("Deletion", forced=True)), pod(leaving_for=5), report(active=1)),
@@ -714,7 +714,7 @@ TO_STOP = server(desired_state="Stopped", status=status("Suspended", drain()), w
             look(leave("Running"), pod(leaving_for=5), report("SUSPENDED")),
             "PreSuspend",
             CLOSING,
-            id="Gate: one that somebody else suspended too",
+            id="Gate: one that someone else suspended too",
         ),
         pytest.param(
             look(server(desired_state="Stopped", deleted=True), pod(leaving_for=1)),

@@ -110,7 +110,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), rolled(OLD, 2)),
             ["shop-1 2"],
-            id="and goes on when it serves again",
+            id="and continues when it serves again",
         ),
         pytest.param(
             look_at_group(ROLL2, *serving(OLD, 0, 1, 2)), ["shop-2 2", "shop-1 2"], id="a budget of 2 takes 2 at once"
@@ -429,7 +429,7 @@ def surge(of: Member) -> Member:
         pytest.param(
             [*(rolled(SURGE, n) for n in (0, 2)), suspended(SURGE, 1, template=NEW), surge(rolled(SURGE, 3))],
             ["shop-3 2 Stopped surge"],
-            id="and not one that somebody has suspended",
+            id="and not one that someone has suspended",
         ),
         pytest.param(
             [*(rolled(SURGE, n) for n in (0, 1)), surge(rolled(SURGE, 2))], ["shop-2 2"], id="a scale-up keeps it"
@@ -617,5 +617,5 @@ def applies(of: ServerGroup, *members: Member) -> list[ApplyServer]:
 
 
 def lost(ordinal: int, of: ServerGroup) -> Member:
-    """A server whose pod somebody has deleted."""
+    """A server whose pod was deleted."""
     return member(ordinal, of, None, status=status("Starting"))

@@ -133,7 +133,7 @@ async def test_trouble_with_the_api_server_is_no_refusal() -> None:
 
 
 async def test_an_apply_with_another_result_is_reported() -> None:
-    """Somebody else owns a field that the group does not set: applying it again changes nothing."""
+    """Someone else owns a field that the group does not set: applying it again changes nothing."""
     cluster = FakeCluster(group(1))
     cluster.alter = lambda made: replace(made, spec=replace(made.spec, desired_state="Stopped"))
     loop = Loop(cluster, group(1))
@@ -158,7 +158,7 @@ async def test_a_name_that_is_taken_is_looked_at_again() -> None:
 
 
 async def test_a_recreated_group_waits_for_the_servers_of_its_predecessor() -> None:
-    """They drain: nobody has to delete anything."""
+    """They drain: no one has to delete anything."""
     going = server("shop-0", deleted=True)
     loop = Loop(FakeCluster(group(1), going), group(1), going)
     await loop.turn()
@@ -187,7 +187,7 @@ async def test_a_live_look_forgets_a_server_that_is_gone() -> None:
 
 
 async def test_a_live_look_forgets_a_pod_that_is_gone() -> None:
-    """The watch still shows it as serving: the budget is reckoned without it."""
+    """The watch still shows it as serving: the budget is computed without it."""
     things = estate(ROLL)
     cluster = FakeCluster(*things)
     cluster.take("shop", "shop-0")
@@ -245,7 +245,7 @@ async def test_a_restart_is_recorded_before_its_annotation_is_removed() -> None:
 
 
 async def test_a_group_looks_again_when_an_unready_server_comes_to_be_out() -> None:
-    """All of its servers fail their probes, and 5 s later comes the template that mends them."""
+    """All of its servers fail their probes; 5 s later, a template that fixes them is applied."""
     things = estate(ROLL, shop_0=5, shop_1=5, shop_2=5)
     wake = await Loop(FakeCluster(*things), *things).turn()
     assert wake is not None
@@ -284,7 +284,7 @@ async def test_a_foreign_service_is_not_taken_over() -> None:
 
 @pytest.mark.parametrize("trouble", ["", "a restart", "a Service that is not its own"])
 async def test_a_generation_is_observed_when_the_servers_have_been_brought_up_to_it(trouble: str) -> None:
-    """A server that is to come up waits for it: it would come up with what it was to be before."""
+    """A server that is about to start waits for it: it would start with the previous spec."""
     users = GroupService(ports=({"port": 80},)) if "Service" in trouble else None
     before = group(1, desired_state="Stopped", service=users)
     theirs = Service(Metadata("shop", "shop", uid="theirs"), {"type": "ClusterIP"})
@@ -498,7 +498,7 @@ async def test_words_that_change_with_every_try_are_no_reason_to_hurry() -> None
 
 
 def test_a_field_at_its_default_is_written_back() -> None:
-    """An apply leaves what it does not name as somebody else has set it."""
+    """An apply leaves fields that it omits as someone else has set them."""
     changed = server("shop-0", of=group(1), desired_state="Stopped", suspend_timeout_seconds=0, pre_suspend_seconds=9)
     plan = decide_group(look_at_group(group(1), Member(changed)))
     (act,) = (act for act in plan.acts if isinstance(act, ApplyServer))

@@ -203,9 +203,9 @@ def drifts(seconds: float) -> Observation:
         pytest.param(of_server(fails("Unauthorized", 29)), DONE, id="its password is rotated"),
         pytest.param(of_server(fails("Unauthorized", 30)), FAILED, id="its password is wrong"),
         pytest.param(of_server(fails("Unexpected", 29, BOOTS, OUT)), UNDER_WAY, id="it answers oddly as it boots"),
-        pytest.param(of_server(fails("Unexpected", 30, BOOTS, OUT)), FAILED, id="it answers oddly for good"),
-        pytest.param(of_server(drifts(29)), UNDER_WAY, id="somebody else suspends it for a moment"),
-        pytest.param(of_server(drifts(30)), FAILED, id="somebody else has suspended it"),
+        pytest.param(of_server(fails("Unexpected", 30, BOOTS, OUT)), FAILED, id="it keeps answering oddly"),
+        pytest.param(of_server(drifts(29)), UNDER_WAY, id="someone else suspends it for a moment"),
+        pytest.param(of_server(drifts(30)), FAILED, id="someone else has suspended it"),
     ],
 )
 def test_a_server(one: AppServer, expected: tuple[str, str, str]) -> None:

@@ -133,7 +133,7 @@ async def test_a_gate_and_its_label_change_in_one_write(is_open: bool, label: st
 
 
 async def test_a_lease_is_deleted_as_it_was_read() -> None:
-    api = FakeApi(system=409)  # somebody has written it since
+    api = FakeApi(system=409)  # someone has written it since
     lease = Lease({"namespace": "system", "name": "quiesce", "resourceVersion": "7"})
     await KubeCluster(api, []).delete_lease(lease)
     assert api.asked == ["/apis/coordination.k8s.io/v1/namespaces/system/leases/quiesce"]

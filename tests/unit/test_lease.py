@@ -74,7 +74,7 @@ class Line:
 
 
 class Replica:
-    """One operator: it acts from the time it has the lease until it is told to stop."""
+    """One operator: it acts from when it has the Lease until it is stopped."""
 
     def __init__(self, leases: FakeLeases, name: str, wall: Callable[[], float] = lambda: NOW + now()) -> None:
         self.name = name
@@ -269,7 +269,7 @@ async def test_a_short_break_loses_nothing(leases: FakeLeases) -> None:
 
 @story
 async def test_who_stood_still_stops_before_it_does_anything_else(leases: FakeLeases) -> None:
-    """SIGSTOP, or a machine that was paused: its clock has jumped when it goes on."""
+    """SIGSTOP, or a machine that was paused: its clock has jumped when it continues."""
     one = Replica(leases, "one")
     await one.leads()
     steps: list[float] = []

@@ -192,7 +192,7 @@ def test_the_order_of_keys_does_not_change_the_hash() -> None:
 
 
 def written(part: str, value: Any) -> dict[str, Any]:
-    """The template with one of its parts as somebody wrote it."""
+    """The template with one of its parts as a user wrote it."""
     users = template()
     match part:
         case "metadata" | "spec":

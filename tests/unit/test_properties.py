@@ -88,7 +88,7 @@ def suspend(name: str, value: str | None) -> Event:
 
 
 def flicker(*, then: Event) -> list[Event]:
-    """A server is resumed; just when its gate has been opened, something else is asked of it."""
+    """A server is resumed; just when its gate has been opened, something else is requested."""
     return [suspend("shop-0", "3"), ("round", 30), suspend("shop-0", None), ("hurry", "shop-0", 3), then]
 
 
@@ -194,7 +194,7 @@ def test_a_deadline_survives_any_number_of_restarts_of_the_operator(timeout: int
     asked_at, began = simulation.now, None
     for _ in range(400):
         simulation.operate_on_server("shop-0")
-        # A restart within the margin counts the margin anew, so it dies only once the clock runs.
+        # A restart within the margin starts the margin again, so it dies only once the clock runs.
         status = simulation.servers["shop-0"].status
         if status.suspend and status.suspend.suspending_since:
             began = began or status.suspend.suspending_since.timestamp()
@@ -236,7 +236,7 @@ def test_a_suspend_and_its_end_take_one_step_of_each_kind(value: str) -> None:
 
 
 def test_one_rolled_server_costs_few_writes() -> None:
-    """The figure: 10 writes at most, of the statuses, the gate, the pod and the server together."""
+    """At most 10 writes in total, for the statuses, the gate, the pod and the server."""
     simulation = Simulation.of(1)
     simulation.log.clear()
     before = simulation.writes
@@ -291,7 +291,7 @@ def test_a_surge_takes_back_what_it_made_and_no_server_that_is_suspended() -> No
 def test_a_server_that_was_given_its_template_long_ago_still_waits_for_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its template was refused at first; when it is taken at last, another server has gone meanwhile."""
+    """Its template was refused at first; by the time it is accepted, another server has gone."""
     monkeypatch.setattr("tests.unit.simulation.REFUSED", "wildfly:2")
     simulation = Simulation.of()
     simulation.change_template("wildfly:2")

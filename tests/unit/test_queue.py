@@ -68,7 +68,7 @@ async def turns(count: int = 20) -> None:
 
 
 async def pass_time(clock: Clock, queue: Queue, seconds: float, step: float = 0.25) -> None:
-    """Time passes in small steps; a request for a key of nobody's wakes the queue to look at its clock."""
+    """Time passes in small steps; a request for an unused key wakes the queue to check its clock."""
     await turns()
     for _ in range(round(seconds / step)):
         clock.now += step
@@ -190,7 +190,7 @@ async def test_a_loop_that_turns_is_not_stale_and_one_that_hangs_is() -> None:
         await turns()
         assert queue.stale_for() == 0
         await pass_time(clock, queue, 300, step=1)
-        assert queue.stale_for() == 0  # one key's reconcile is slow: the others go on
+        assert queue.stale_for() == 0  # one key's reconcile is slow: the others continue
     clock.now += 60
     assert queue.stale_for() == pytest.approx(50)  # the loop itself does not turn
 

@@ -23,7 +23,7 @@ from tests.unit.build import group, server
         pytest.param("1h2m3s", SuspendValue(on=True, timeout=3723), id="a duration in all units"),
         pytest.param("0s", SuspendValue(on=True, timeout=0), id="a duration of nothing is at once"),
         *(
-            pytest.param(bad, None, id=f"{bad!r} means nothing")
+            pytest.param(bad, None, id=f"{bad!r} is invalid")
             for bad in ("", " ", "yes", "True", "-2", "1.5", "+1", "5 m", "3s2m", "1d", "-5m", "90\n", "1e3", "9" * 10)
         ),
     ],
@@ -61,7 +61,7 @@ SERVES = "serves"
 @pytest.mark.parametrize(
     ("asked", "becomes"),
     [
-        pytest.param((None, None, "Running", "Running"), SERVES, id="nobody asks for anything"),
+        pytest.param((None, None, "Running", "Running"), SERVES, id="nothing is requested"),
         pytest.param(("true", None, "Running", "Running"), "Server", id="the server's annotation suspends"),
         pytest.param((None, "true", "Running", "Running"), "Group", id="the group's annotation suspends"),
         pytest.param(

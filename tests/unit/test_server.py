@@ -1,4 +1,4 @@
-"""One server: from each state to what is asked of it."""
+"""One server: from each state to the desired one."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             "Pending",
             None,
             "ContainerNotRunning",
-            id="for 2 minutes; then somebody has to look",
+            id="for 2 minutes; then it is stalled",
         ),
         pytest.param(
             look(
@@ -121,7 +121,7 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         ),
         pytest.param(look(new(), behind(119)), "Starting", None, "", id="an init container may take 2 minutes"),
         pytest.param(
-            look(new(), behind(120)), "Pending", None, "InitContainerRunning", id="one that hangs is told then"
+            look(new(), behind(120)), "Pending", None, "InitContainerRunning", id="one that hangs is reported then"
         ),
         pytest.param(
             look(server(), replace(behind(120), metadata=pod(gate=False).metadata)),
@@ -151,7 +151,7 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             "Starting",
             CLOSE,
             "NotInNormalMode",
-            id="it was reloaded into a mode in which it takes no requests",
+            id="it was reloaded into a mode in which it accepts no requests",
         ),
         pytest.param(look(new(), BOOTS), "Starting", OPEN, "", id="it runs: the gate opens"),
         pytest.param(
@@ -177,14 +177,14 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             "Unknown",
             None,
             "AdminUnreachable",
-            id="and is told then",
+            id="and is reported then",
         ),
         pytest.param(
             look(new(), BOOTS, UNAUTHORIZED),
             "Unknown",
             None,
             "AdminUnauthorized",
-            id="wrong credentials are told at once",
+            id="wrong credentials are reported immediately",
         ),
         pytest.param(
             look(server(), pod(), UNAUTHORIZED),
@@ -222,14 +222,14 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             id="an evicted pod is cleared away",
         ),
         pytest.param(
-            look(new(), pod(served="", owner_uid="somebody")),
+            look(new(), pod(served="", owner_uid="someone")),
             "Pending",
             None,
             "NameTaken",
             id="a pod of its name that is not its own",
         ),
         pytest.param(
-            look(new(), pod(served="", owner_uid="somebody", leaving_for=5)),
+            look(new(), pod(served="", owner_uid="someone", leaving_for=5)),
             "Pending",
             None,
             "",
@@ -283,7 +283,7 @@ OURS = drain(suspending_since=NOW - 5)
             id="then resumed",
         ),
         pytest.param(
-            look(server(status=status("Starting", OURS)), pod(gate=False)), "Starting", OPEN, id="then let in"
+            look(server(status=status("Starting", OURS)), pod(gate=False)), "Starting", OPEN, id="then the gate opens"
         ),
         pytest.param(
             look(server(status=status("Suspending", OURS)), pod(gate=False), report("SUSPENDING", active=2)),
@@ -298,7 +298,10 @@ OURS = drain(suspending_since=NOW - 5)
             id="from PreSuspend: unshed",
         ),
         pytest.param(
-            look(server(status=status("PreSuspend", drain())), pod(gate=False)), "Starting", OPEN, id="and let in"
+            look(server(status=status("PreSuspend", drain())), pod(gate=False)),
+            "Starting",
+            OPEN,
+            id="and the gate opens",
         ),
         pytest.param(
             look(new(), BOOTS, report("SUSPENDED")),
@@ -344,7 +347,7 @@ def test_a_server_that_someone_else_suspended_is_left_alone() -> None:
 
 
 def test_opening_the_gate_ends_the_drain_that_was_recorded() -> None:
-    """A suspend that comes right after it would go on with the old clock, and not close the gate."""
+    """A suspend right after it would continue with the old clock, and not close the gate."""
     plan = decide(look(server(status=status("Starting", OURS)), pod(gate=False)))
     assert (plan.act, plan.drain) == (OPEN, None)
 
@@ -496,14 +499,14 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             "Stopping",
             DeletePod(2),
             "",
-            id="a crash loop is mended by a new template",
+            id="a crash loop is fixed by a new template",
         ),
         pytest.param(
             look(server(template=NEW), notes=replace(CHECKED, checked_at=NOW - 10)),
             "Running",
             CHECK,
             "",
-            id="one that was accepted a while ago is tried again before anything is taken away",
+            id="one that was accepted a while ago is checked again before anything is deleted",
         ),
         pytest.param(
             look(
@@ -539,7 +542,7 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             "Starting",
             ResumeServer(),
             "CheckTemplateRefused",
-            id="a server whose next pod would not be let in any more goes back to service",
+            id="a server whose next pod would no longer be accepted returns to service",
         ),
         pytest.param(
             look(
@@ -589,7 +592,7 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
             id="nor of what has served and can't be asked",
         ),
         pytest.param(
-            look(server(deleted=True), pod(owner_uid="somebody")),
+            look(server(deleted=True), pod(owner_uid="someone")),
             "Stopped",
             RemoveFinalizer(),
             id="a pod that is not its own is left",
@@ -752,14 +755,14 @@ def test_force_is_recorded_and_removed() -> None:
         pytest.param(
             Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 1), OPEN, "", None, id="again when it changed nothing"
         ),
-        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", 27, id="and told"),
+        pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", 27, id="and reported"),
         pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite at once"),
         pytest.param(
             Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW + 4)),
             None,
             "SetGateRefused",
             4,
-            id="a refused act is told and waits",
+            id="a refused act is reported and waits",
         ),
         pytest.param(
             Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW)),
@@ -839,14 +842,14 @@ def test_that_no_pod_can_follow_is_reported_while_the_old_one_continues(
         pytest.param(
             server(), pod(), report(), AddFinalizer(), look(server(finalizers=())), id="a `kubectl replace` without it"
         ),
-        pytest.param(server(), pod(), report(), OPEN, look(server(), pod(gate=False)), id="somebody closes the gate"),
+        pytest.param(server(), pod(), report(), OPEN, look(server(), pod(gate=False)), id="someone closes the gate"),
         pytest.param(
             server(),
             pod(gate=False),
             report("RUNNING"),
             ResumeServer(),
             look(server(status=status("Suspended", OURS)), pod(gate=False), report("SUSPENDED")),
-            id="somebody suspends the server again",
+            id="someone suspends the server again",
         ),
     ],
 )
@@ -938,20 +941,20 @@ FORCED = server(status=status("Suspending", drain("Deletion", suspending_since=N
         pytest.param(
             look(new(), pod(served="", leaving_for=1, gate=False), UNREACHABLE),
             DeletePod(2),
-            id="nothing to drain, nobody to ask",
+            id="nothing to drain, no server to ask",
         ),
         pytest.param(look(new(), pod(served="", leaving_for=1, gate=False, grace=2), UNREACHABLE), None, id="once"),
         pytest.param(
             look(new(), pod(served="", leaving_for=1, gate=False), report()), StopServer(), id="one that can be asked"
         ),
         pytest.param(
-            look(FORCED, pod(gate=False, leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and nobody to ask"
+            look(FORCED, pod(gate=False, leaving_for=1), UNREACHABLE), DeletePod(2), id="forced, and no server to ask"
         ),
         pytest.param(look(FORCED, pod(gate=False, leaving_for=1, grace=2), UNREACHABLE), None, id="once as well"),
         pytest.param(
             look(server(status=status("Suspending", OURS)), pod(gate=False, leaving_for=1), UNREACHABLE),
             None,
-            id="what has served may have work still, whoever can be asked",
+            id="what has served may still have work, even if it can't be queried",
         ),
         pytest.param(
             look(server(status=status("Suspending", OURS)), pod(gate=False, leaving_for=73), UNREACHABLE),
@@ -1057,14 +1060,14 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
             None,
             "NodeLost",
             "node node-2 does not respond",
-            id="and it is told before the time is over",
+            id="and it is reported before the time is over",
         ),
         pytest.param(
             not_gone(overdue(-50), UNREACHABLE, node_says(OUT_OF_SERVICE)),
             DeletePod(0),
             "",
             "out-of-service",
-            id="one that is certainly off is believed at once",
+            id="one that is certainly off is believed immediately",
         ),
         pytest.param(
             not_gone(overdue(-50), UNREACHABLE, node_says(node("True"))),
@@ -1088,7 +1091,7 @@ SILENT = node("Unknown", "node.kubernetes.io/unreachable")
             StopServer(),
             "",
             "stopping",
-            id="a server that responds runs, whatever is said of its node",
+            id="a server that responds runs, regardless of its node",
         ),
     ],
 )
@@ -1152,8 +1155,8 @@ def test_a_server_that_lost_its_finalizer_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(("age", "act", "wake"), [(10, DeletePod(), None), (4, None, 6), (-99, DeletePod(), None)])
-def test_a_pod_that_ended_immediately_is_not_recreated_immediately(age: float, act: Act | None, wake: float | None) -> None:
-    """A node that turns it away may do so again and again."""
+def test_a_pod_that_ended_early_is_not_recreated_immediately(age: float, act: Act | None, wake: float | None) -> None:
+    """A node that rejects it may do so again and again."""
     ended = pod(served="", phase="Failed", gate=False, container=None, created_at=NOW - age)
     plan = decide(look(new(), ended))
     assert (plan.act, plan.wake) == (act, wake)
@@ -1161,7 +1164,7 @@ def test_a_pod_that_ended_immediately_is_not_recreated_immediately(age: float, a
 
 @pytest.mark.parametrize(("ago", "since", "stalled"), [(0.5, 9, "NoEffect"), (0.5, 1, ""), (3600, 3600, "")])
 def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, since: float, stalled: str) -> None:
-    """Somebody else has opened a gate again that was closed an hour ago."""
+    """Someone else has opened a gate again that was closed an hour ago."""
     one = server(annotations={names.SUSPEND: "true"})
     closing = SetGate(open=False, reason="Server", served_container=CONTAINER)
     before = Notes(CONTAINER, acted=closing, acted_at=NOW - ago, acted_since=NOW - since)
@@ -1171,7 +1174,7 @@ def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, sinc
 
 
 def test_a_request_that_comes_again_is_a_new_one() -> None:
-    """The first was taken away, and seen to be gone."""
+    """The first was removed, and seen to be gone."""
     asked = ConsumeAnnotation(names.FORCE)
     taken = look(server(), notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 5, acted_since=NOW - 5)).measured().notes
     plan = decide(look(server(annotations={names.FORCE: "true"}), notes=taken))
@@ -1278,7 +1281,7 @@ def test_labels_that_are_not_as_they_should_be(one: AppServer, at: Pod, notes: N
 @pytest.mark.parametrize(
     ("admin", "room", "reason", "act"),
     [
-        pytest.param(report("SUSPENDED"), False, "WaitsForBudget", ResumeServer(), id="it goes back to service"),
+        pytest.param(report("SUSPENDED"), False, "WaitsForBudget", ResumeServer(), id="it returns to service"),
         pytest.param(report("SUSPENDED"), True, "Stopping", DeletePod(), id="where others serve, it is replaced"),
         pytest.param(UNAUTHORIZED, False, "Draining", None, id="and one that can't be asked to go back"),
     ],

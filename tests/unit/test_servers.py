@@ -34,7 +34,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Loop:
-    """Servers, with a clock that is set by hand and a world that knows what it was told."""
+    """Servers, with a manual clock and a cache that knows what was put in it."""
 
     def __init__(self, cluster: FakeCluster, *seen: Any) -> None:
         self.now = NOW
@@ -62,7 +62,7 @@ def new(**changes: Any) -> AppServer:
 
 
 async def test_a_pod_that_exists_already_is_looked_at() -> None:
-    """The watch has not told of it: without a look, it would be made again and again."""
+    """The watch has not reported it: without a live read, it would be created again and again."""
     first = server(status=AppServerStatus())
     cluster = FakeCluster(first, pod(gate=False, container=None, created_at=NOW))
     cluster.refuse = refusing("create_pod", HTTPStatus.CONFLICT)
@@ -79,7 +79,7 @@ async def test_a_pod_that_exists_already_is_looked_at() -> None:
     [({}, "Running"), ({"deleted": True}, "Suspending"), ({"desired_state": "Stopped"}, "PreSuspend")],
 )
 async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dict[str, Any], state: str) -> None:
-    """The watch tells of its end, by then: it looks for the labels."""
+    """The watch reports its end, by then: it selects the labels."""
     bare = replace(pod(), metadata=replace(pod().metadata, labels={"app": "shop"}))
     cluster = FakeCluster(server(**asked), bare)
     loop = Loop(cluster, server(**asked))
@@ -128,7 +128,7 @@ async def test_labels_that_can_not_be_put_back_do_not_hurry_what_is_refused_as_w
 
 
 async def test_a_pod_that_leaves_without_its_labels_is_seen_to_end() -> None:
-    """No watch tells of its end."""
+    """No watch reports its end."""
     gone = replace(pod(leaving_for=5), metadata=replace(pod(leaving_for=5).metadata, labels={}))
     one = server(deleted=True, status=status("Stopping"))
     cluster = FakeCluster(one, gone)
@@ -142,7 +142,7 @@ async def test_a_pod_that_leaves_without_its_labels_is_seen_to_end() -> None:
 
 
 async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers_is_its_own() -> None:
-    """Or it would be stopped with it, by nobody who knows of it."""
+    """Otherwise, it would be stopped with it, without anyone noticing."""
     of = group(desired_state="Stopped")
     other = server("other", labels={names.SERVER_GROUP: "shop"})
     loop = Loop(FakeCluster(of, other, pod("other")), other, pod("other"))
@@ -242,7 +242,7 @@ async def test_a_template_is_tried_under_a_name_that_the_api_server_makes_up() -
 
 
 async def test_the_generated_name_is_not_reported() -> None:
-    """Or each try would be told as news."""
+    """Otherwise, each retry would be reported as new."""
     cluster = FakeCluster(out_of_date(), pod())
 
     def refuse(request: str, name: str) -> None:
@@ -301,7 +301,9 @@ def exceeded(memory: str) -> str:
         pytest.param("512Mi", exceeded("512Mi"), True, id="it fits once the old pod is gone"),
         pytest.param("600Mi", exceeded("600Mi"), False, id="it does not"),
         pytest.param("512Mi", exceeded("600Mi"), False, id="a LimitRange adds to it"),
-        pytest.param("512Mi", "exceeded quota: other, requested: pods=1, used: x", False, id="a quota that nobody saw"),
+        pytest.param(
+            "512Mi", "exceeded quota: other, requested: pods=1, used: x", False, id="a quota that was not listed"
+        ),
         pytest.param("512Mi", "exceeded quota: a wholly new message", False, id="words that can't be read"),
         pytest.param("512Mi", "failed quota: small: must specify limits.memory", False, id="no matter of size"),
     ],
@@ -396,7 +398,7 @@ async def test_no_credentials_go_to_a_pod_without_an_owner() -> None:
 
 
 async def test_pods_that_a_deleted_workload_has_left_are_found_and_replaced_one_by_one() -> None:
-    """No watch tells of them: they have not the operator's label."""
+    """No watch reports them: they don't have the operator's label."""
     of = group(3)
     servers = [server(f"shop-{n}", of=of, status=status("Starting")) for n in range(3)]
     cluster = FakeCluster(of, *servers, *(stray(f"shop-{n}") for n in range(3)))
@@ -418,9 +420,9 @@ async def test_pods_that_a_deleted_workload_has_left_are_found_and_replaced_one_
 
 
 async def test_the_end_of_a_pod_that_is_not_its_own_is_found() -> None:
-    """Without our label, no watch tells of it."""
+    """Without our label, no watch reports it."""
     cluster = FakeCluster(new())
-    loop = Loop(cluster, new(), pod(owner_uid="somebody"))
+    loop = Loop(cluster, new(), pod(owner_uid="someone"))
     await loop.turn()
     assert cluster.count("create_pod") == 1
 
@@ -462,7 +464,7 @@ async def test_a_service_that_was_found_to_be_unconfirmable_is_not_asked_about_a
 
 
 async def test_disruptive_acts_are_decided_by_a_live_read() -> None:
-    """The watch has not told yet that the suspend was called off."""
+    """The watch has not yet reported that the suspend was withdrawn."""
     asked = server(annotations={names.SUSPEND: "true"})
     cluster = FakeCluster(server(), pod())
     loop = Loop(cluster, asked, pod())
@@ -476,7 +478,7 @@ async def test_disruptive_acts_are_decided_by_a_live_read() -> None:
 async def test_a_roll_looks_live_at_the_others_before_it_takes_a_server_out(
     withdrawal: str, act: str, other_is_ready: bool
 ) -> None:
-    """The watch has not told yet that the other one has ceased to serve."""
+    """The watch has not yet reported that the other one no longer serves."""
     own, changed = group(2), template("wildfly:2")
     labels = {names.SERVER_GROUP: "shop"}
     one = server("shop-0", of=own, labels=labels, template=changed, withdrawal=withdrawal)
@@ -517,7 +519,7 @@ async def test_a_restart_replaces_the_pod_that_was_there_and_no_other() -> None:
 
 
 def set_again(cluster: FakeCluster, thing: Any, value: str) -> Callable[[str, str], None]:
-    """Somebody asks again between the look and the removal."""
+    """The request is set again between the read and the removal."""
 
     def ask(request: str, _: str) -> None:
         if request == "remove_annotation" and cluster.count(request) == 1:
@@ -643,7 +645,7 @@ async def test_a_status_that_can_not_be_written_keeps_a_server_from_nothing(
     assert not cluster.latest(pod()).holds(names.GATE)
     refused = loop.events.reasons().count("StatusRefused")
     assert 0 < refused == cluster.count("server_status") < 12
-    assert {"Withdrawing", "Suspended"} <= set(loop.events.reasons())  # its Events go on
+    assert {"Withdrawing", "Suspended"} <= set(loop.events.reasons())  # its Events continue
     # And back, with the status still refused.
     cluster.put(asked_for(cluster.latest(one)))
     loop.world.see_server(cluster.latest(one))
@@ -804,7 +806,7 @@ async def test_a_server_that_lies_is_reported_and_stopped_when_its_time_is_over(
 
 
 async def test_a_server_that_lies_is_not_suspended_before_its_clients_were_asked_to_leave() -> None:
-    """It is to stay: there is time to mend it."""
+    """It is to stay: there is time to fix it."""
     one = server(annotations={names.SUSPEND: "4"})
     cluster = FakeCluster(one, pod(gate=False))
     loop = Loop(cluster, one, pod(gate=False))

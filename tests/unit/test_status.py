@@ -456,7 +456,7 @@ def test_the_end_of_a_rolled_server_is_reported_with_the_start_of_the_next() -> 
             id="a drain that is cut",
         ),
         pytest.param(
-            replace(rolled, spec=replace(rolled.spec, desired_state="Stopped")), "TimedOut", id="a stop for good"
+            replace(rolled, spec=replace(rolled.spec, desired_state="Stopped")), "TimedOut", id="a permanent stop"
         ),
     ],
 )
@@ -556,7 +556,7 @@ def test_a_roll_continues_until_its_last_server_serves() -> None:
 
 
 def test_the_status_that_accepts_a_restart_reports_its_roll() -> None:
-    """Nobody who sees the restart accepted takes the servers for restarted."""
+    """A client that sees the restart accepted must not consider the servers restarted."""
     shop = group(2, annotations={names.RESTART: "now"}, status=TOLD)
     said = group_told(shop, member(0, shop), member(1, shop))
     assert said.restart_requested_at == moment(NOW)

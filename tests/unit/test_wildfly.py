@@ -171,7 +171,7 @@ def text(status: int, body: str = "") -> Answers:
         pytest.param(says(hello="world"), "Unexpected", "not a WildFly", id="JSON of something else"),
         pytest.param(text(200, "[" * 100_000), "Unexpected", "not a WildFly", id="JSON without a bottom"),
         pytest.param(text(200, "[1, 2]"), "Unexpected", "not a WildFly", id="JSON of another shape"),
-        pytest.param(composite(state="ASLEEP"), "Unexpected", "no valid suspend-state", id="a state that nobody knows"),
+        pytest.param(composite(state="ASLEEP"), "Unexpected", "no valid suspend-state", id="an unknown state"),
         pytest.param(composite(state=None), "Unexpected", "no valid suspend-state", id="no state"),
         pytest.param(composite(server=None), "Unexpected", "no valid suspend-state", id="no server state"),
         pytest.param(composite(mode=None), "Unexpected", "running-mode", id="no running mode"),

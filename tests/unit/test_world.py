@@ -1,4 +1,4 @@
-"""What the watches have told."""
+"""The cache of what the watches have reported."""
 
 from typing import Any
 
@@ -225,7 +225,7 @@ def test_a_list_forgets_what_went_away_unseen() -> None:
 
 
 def test_a_list_forgets_nothing_that_was_seen_while_it_was_made() -> None:
-    """What a watch told after the list was begun is newer than the list."""
+    """What a watch reported after the list began is newer than the list."""
     world = World()
     world.see_pod(version(pod("shop-0"), 5))
     before = world.known()

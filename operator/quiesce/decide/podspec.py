@@ -66,7 +66,7 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
 
 
 def admin_port(server: AppServer, pod: Pod) -> NamedPort | None:
-    """A pod may be older than the port's name in the spec: it has the name that it was made with."""
+    """A pod may be older than the port's name in the spec: it has the name that it was created with."""
     return pod.port(server.spec.admin.port, pod.metadata.annotations.get(names.ADMIN_PORT, ""))
 
 

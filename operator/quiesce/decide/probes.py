@@ -1,7 +1,7 @@
-"""Probes that fail while a server is suspended: the kubelet would restart it again and again.
+"""Probes that fail while a server is suspended: the kubelet would restart it repeatedly.
 
 Only what is certain from the template is reported. What a suspended WildFly answers at its management interface is
-known; every other HTTP port of its container is taken to be the application's, where it answers 503.
+known; every other HTTP port of its container is assumed to be the application's, where it answers 503.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A proxy in the same pod that clients are connected to: a drain can't have their connections closed.
+"""A proxy in the same pod that clients connect to: a drain can't make these connections close.
 
 WildFly closes its own connections, which are the proxy's; those between clients and an HTTP proxy stay open.
 """

@@ -1,4 +1,4 @@
-"""What is not wrong, and costs requests or servers one day: it is reported as soon as it is seen, and nothing waits.
+"""Warnings: what works now but can cost requests or servers later. Nothing waits for them to be resolved.
 
 Each is at most one note, which its condition and its Event repeat.
 """
