@@ -184,7 +184,7 @@ def test_the_policy_takes_metadata_that_is_absent_null_or_empty(
     [
         (("metadata.annotations", names.SUSPEND), 'quiesce.dev/suspend="" is not true'),
         (("metadata.annotations", "quiesce.dev/suspnd"), "quiesce.dev/suspnd is not supported"),
-        (("metadata.labels", names.SERVER_GROUP), 'quiesce.dev/group="" belongs on'),
+        (("metadata.labels", names.SERVER_GROUP), 'quiesce.dev/group="" is only for'),
     ],
 )
 def test_the_policy_takes_a_null_for_the_empty_text_that_is_stored(
