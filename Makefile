@@ -42,7 +42,7 @@ lint: python ## check style, types and layers
 	@.venv/bin/lint-imports
 
 unit: python ## run the tests that need no cluster
-	@$(PYTHON) -m pytest -n 2 tests/unit
+	@$(PYTHON) -m pytest -n 2 --dist worksteal tests/unit
 
 api: cluster ## run the tests of the API: CRDs, admission, roles
 	@$(IN_CLUSTER) $(PYTHON) -m pytest tests/api
