@@ -164,6 +164,10 @@ class FakeCluster:
         applied: AppServer = self.alter(replace(made, status=known.status) if known else made)
         return self._put(applied)
 
+    async def replace_template(self, server: AppServer, template: dict[str, Any]) -> AppServer:
+        self._ask("replace_template", server.metadata.name)
+        return self._put(replace(server, spec=replace(server.spec, template=template)))
+
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         self._ask("delete_server", f"{namespace}/{name} {uid}")
         del self._servers[namespace, name]

@@ -1,5 +1,7 @@
 """The CRDs have the fields of the types that read and write them; a group's template is a server's spec."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from quiesce.model.resources import (
     Strategy,
 )
 
+ANNOTATIONS_BYTES = 256 * 1024  # of an object, all together
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
 
@@ -53,6 +56,27 @@ def schema(name: str, path: str) -> dict[str, Any]:
 )
 def test_the_fields_are_the_same(name: str, path: str, kind: type[msgspec.Struct]) -> None:
     assert set(schema(name, path)["properties"]) == set(kind.__struct_encode_fields__)
+
+
+@pytest.mark.parametrize("name", ["appservers", "servergroups"])
+def test_no_field_inside_a_list_has_a_default(name: str) -> None:
+    """It would be in the object and not in the manifest, and `kubectl apply` compares lists as wholes."""
+    found = {path for path, child in below(schema(name, "spec")) if "[]" in path and "default" in child}
+    assert found == set()
+
+
+def below(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from below(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from below(schema["items"], f"{path}[]")
+
+
+@pytest.mark.parametrize("name", ["appservers", "servergroups"])
+def test_a_crd_fits_into_the_annotation_of_a_client_side_apply(name: str) -> None:
+    crd = yaml.safe_load((CRDS / f"{name}.yaml").read_text())
+    assert len(json.dumps(crd)) < ANNOTATIONS_BYTES
 
 
 def test_the_defaults_are_the_same() -> None:

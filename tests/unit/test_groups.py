@@ -428,6 +428,19 @@ async def test_an_edit_that_an_apply_can_not_undo_is_reported_and_tried_again_la
     assert loop.stalled().startswith("Service shop: differs from what was applied")
 
 
+async def test_what_an_apply_leaves_in_the_template_of_a_server_is_removed() -> None:
+    """What somebody has added to one of its lists, or what was applied when the list did not merge by its key."""
+    shop = group(1)
+    cluster = FakeCluster(shop)
+    cluster.alter = lambda made: replace(made, spec=replace(made.spec, template={**made.spec.template, "more": {}}))
+    loop = Loop(cluster, shop)
+    await loop.turn()
+    await loop.turn()
+    assert loop.world.servers["shop", "shop-0"].spec.template == shop.spec.template.spec.template
+    assert loop.stalled() == ""
+    assert (cluster.count("apply_server"), cluster.count("replace_template")) == (1, 1)
+
+
 @pytest.mark.parametrize("field", ["labels", "annotations"])
 async def test_a_server_that_a_webhook_changes_is_reported_and_not_applied_for_ever(field: str) -> None:
     def changed(applied: AppServer) -> AppServer:

@@ -32,6 +32,7 @@ JSON = "application/json"
 # With its charset: the client sends a body of an unknown type unchanged.
 APPLY = "application/apply-patch+yaml; charset=utf-8"
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 OWN = f"/apis/{names.API_VERSION}/namespaces/{{namespace}}"
@@ -212,6 +213,14 @@ class KubeCluster:
         path = _named(SERVERS, metadata["name"])
         return await self._send("PATCH", path, metadata["namespace"], AppServer, manifest, content=APPLY)
 
+    async def replace_template(self, server: AppServer, template: dict[str, Any]) -> AppServer:
+        own = server.metadata
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/uid", "value": own.uid},
+            {"op": "replace", "path": "/spec/template", "value": template},
+        ]
+        return await self._send("PATCH", _named(SERVERS, own.name), own.namespace, AppServer, patch, content=JSON_PATCH)
+
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         await self._delete(_named(SERVERS, name), namespace, {"preconditions": {"uid": uid}})
 
@@ -326,7 +335,7 @@ class KubeCluster:
         path: str,
         namespace: str,
         kind: type[T],
-        body: dict[str, Any] | None = None,
+        body: dict[str, Any] | list[dict[str, Any]] | None = None,
         *,
         content: str = JSON,
         query: list[tuple[str, str]] | None = None,
@@ -357,7 +366,7 @@ class KubeCluster:
         return msgspec.json.decode(raw, type=kind)
 
 
-def _yaml(body: dict[str, Any] | None) -> bytes:
+def _yaml(body: object) -> bytes:
     """JSON that is also valid YAML: a surrogate pair as escapes, as in ASCII JSON, is an error in YAML."""
     return NOT_IN_YAML.sub(_escape, json.dumps(body, ensure_ascii=False)).encode()
 

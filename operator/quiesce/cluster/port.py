@@ -85,6 +85,9 @@ class Cluster(Protocol):
 
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer: ...
 
+    async def replace_template(self, server: AppServer, template: dict[str, Any]) -> AppServer:
+        """Leave nothing else in its pod template: an apply removes only what it has applied before."""
+
     async def delete_server(self, namespace: str, name: str, uid: str) -> None: ...
 
     async def apply_object(self, manifest: dict[str, Any]) -> Kept: ...

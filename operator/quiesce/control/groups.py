@@ -262,8 +262,11 @@ class Groups:
                 self._world.see_server(other)
                 return
         applied = await self._cluster.apply_server(manifest)
-        self._world.see_server(applied)
         wanted = msgspec.convert(manifest, AppServer)
+        if applied.spec.template != wanted.spec.template:
+            # It keeps what somebody else has added, and what was applied when its lists did not merge by their keys.
+            applied = await self._cluster.replace_template(applied, wanted.spec.template)
+        self._world.see_server(applied)
         if (
             applied.spec != wanted.spec
             or not wanted.metadata.labels.items() <= applied.metadata.labels.items()

@@ -1,0 +1,188 @@
+"""Applied by field, as `kubectl apply`, Flux and Argo CD do: lists merge by their keys, nothing changes twice."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pykube
+import pytest
+import yaml
+
+from quiesce.model import names
+from tests.api.test_admission import KINDS, SERVER_SPEC, MakeManifest, Manifest, apply, changed, refusal
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+CORE = "io.k8s.api.core.v1"
+# The keys of these have a default in the core types, and no template may have the others.
+WHOLE = {"ports", "ephemeralContainers"}
+
+CONTAINER = {
+    "name": "server",
+    "image": "server:1",
+    "env": [{"name": "ONE", "value": "1"}, {"name": "TWO", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+    "ports": [{"name": "management", "containerPort": 9990}, {"containerPort": 53, "protocol": "UDP"}],
+    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "management"}},
+    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "volumeDevices": [{"name": "disk", "devicePath": "/dev/x"}],
+    "resources": {"requests": {"memory": "512Mi"}, "claims": [{"name": "gpu"}]},
+}
+POD = {
+    "containers": [CONTAINER, {"name": "sidecar", "image": "sidecar:1"}],
+    "initContainers": [{"name": "init", "image": "init:1", "env": [{"name": "ONE", "value": "1"}]}],
+    "volumes": [{"name": "data", "emptyDir": {}}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["db"]}],
+    "topologySpreadConstraints": [{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}],
+    "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}],
+    "schedulingGates": [{"name": "example.com/wait"}],
+}
+NAMED = [{"name": "other"}]
+
+
+def pod_path(kind: str) -> str:
+    return f"{SERVER_SPEC[kind]}.template.spec"
+
+
+def pod_of(thing: Any) -> Any:
+    for part in pod_path(thing["kind"]).split("."):
+        thing = thing[part]
+    return thing
+
+
+def alone(thing: Manifest, pod: Manifest) -> Manifest:
+    """What a program applies that sets nothing but these fields of the pod template."""
+    metadata = {part: thing["metadata"][part] for part in ("name", "namespace")}
+    nothing = {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata}
+    return changed(nothing, pod_path(thing["kind"]), pod)
+
+
+@pytest.fixture
+def written(api: pykube.HTTPClient, manifest: MakeManifest, kind: str) -> Manifest:
+    """An object with a full template, as its owner has applied it; no operator makes a pod of it."""
+    stopped = changed(manifest(kind), "spec.desiredState", "Stopped")
+    return apply(api, changed(stopped, pod_path(kind), POD), "owner")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_that_is_applied_alone_changes_alone(dry: pykube.HTTPClient, written: Manifest) -> None:
+    image = alone(written, {"containers": [{"name": "server", "image": "server:2"}]})
+    applied = apply(dry, image, "ci")
+    assert applied["spec"] == changed(written, pod_path(written["kind"]), with_image("server:2"))["spec"]
+
+
+def with_image(image: str) -> Manifest:
+    return {**POD, "containers": [{**CONTAINER, "image": image}, {"name": "sidecar", "image": "sidecar:1"}]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("containers", [{"name": "other", "image": "other"}]),
+        *((field, NAMED) for field in ("initContainers", "volumes", "imagePullSecrets")),
+        *((field, NAMED) for field in ("resourceClaims", "schedulingGates")),
+        ("hostAliases", [{"ip": "10.0.0.2", "hostnames": ["mail"]}]),
+        (
+            "topologySpreadConstraints",
+            [
+                {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+                {"topologyKey": "node", "whenUnsatisfiable": "DoNotSchedule"},
+            ],
+        ),
+        ("containers.env", NAMED),
+        ("containers.volumeMounts", [{"name": "data", "mountPath": "/other"}]),
+        ("containers.volumeDevices", [{"name": "disk", "devicePath": "/dev/y"}]),
+        ("containers.resources.claims", NAMED),
+        ("initContainers.env", NAMED),
+    ],
+)
+def test_what_another_program_applies_is_added_and_taken_away_again(
+    api: pykube.HTTPClient, written: Manifest, field: str, value: list[Manifest]
+) -> None:
+    whole, _, inner = field.partition(".")
+    name = {"containers": "server", "initContainers": "init"}.get(whole)
+    more = {whole: [changed({"name": name}, inner, value)] if inner else value}
+    merged = pod_of(apply(api, alone(written, more), "other"))
+    assert found(merged, whole, inner) == [*found(POD, whole, inner), *value]
+    assert pod_of(apply(api, alone(written, {}), "other")) == pod_of(written)
+
+
+def found(pod: Manifest, whole: str, inner: str) -> list[Manifest]:
+    """A list of the pod, or of the first of its containers; what isn't there has no items."""
+    there: Any = pod[whole][0] if inner else pod
+    for part in (inner or whole).split("."):
+        there = there.get(part, {})
+    return [*there]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("type_", "below"), [("PodSpec", ""), ("Container", "containers"), ("Container", "initContainers")]
+)
+def test_lists_merge_as_those_of_the_api_servers_own_types(kind: str, type_: str, below: str) -> None:
+    schemas = json.loads(kubectl("get", "--raw", "/openapi/v3/api/v1"))["components"]["schemas"]
+    core = {
+        field: schema["x-kubernetes-list-map-keys"]
+        for field, schema in schemas[f"{CORE}.{type_}"]["properties"].items()
+        if schema.get("x-kubernetes-list-type") == "map" and field not in WHOLE
+    }
+    crd = yaml.safe_load((PROJECT / "crds" / f"{kind.lower()}s.yaml").read_text())
+    own = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for part in pod_path(kind).split("."):
+        own = own["properties"][part]
+    own = own["properties"][below]["items"]["properties"] if below else own["properties"]
+    assert {field: s["x-kubernetes-list-map-keys"] for field, s in own.items() if "x-kubernetes-list-type" in s} == core
+    assert core
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_takes_one_port_of_two_protocols_and_lists_that_are_null(
+    dry: pykube.HTTPClient, manifest: MakeManifest, kind: str
+) -> None:
+    dns = [{"name": "dns", "containerPort": 53}, {"name": "dns-udp", "containerPort": 53, "protocol": "UDP"}]
+    nothing = dict.fromkeys(("initContainers", "volumes", "readinessGates", "terminationGracePeriodSeconds"))
+    empty = {"name": "sidecar", **dict.fromkeys(("env", "ports", "volumeMounts", "lifecycle", "resources"))}
+    pod = {"containers": [{"name": "server", "ports": dns}, empty], **nothing}
+    thing = changed(manifest(kind), f"{SERVER_SPEC[kind]}.template", {"metadata": None, "spec": pod})
+    assert not refusal(dry, thing)
+    assert pod_of(apply(dry, thing)) == pod
+
+
+def manifests(page: Path) -> Iterator[Manifest]:
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        for manifest in yaml.safe_load_all(block):
+            if manifest.get("apiVersion") in (names.API_VERSION, "v1", "networking.k8s.io/v1", "autoscaling/v2"):
+                yield manifest
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        pytest.param(manifest, id=f"{page.name}-{manifest['kind']}-{manifest['metadata']['name']}")
+        for page in PAGES
+        for manifest in manifests(page)
+    ],
+)
+def test_a_manifest_of_the_docs_that_is_applied_twice_is_unchanged(namespace: str, manifest: Manifest) -> None:
+    if manifest["apiVersion"] == names.API_VERSION:
+        manifest = changed(manifest, "spec.desiredState", "Stopped")  # no operator makes a pod of it
+    assert kubectl_apply(namespace, manifest).endswith(" created")
+    assert kubectl_apply(namespace, manifest).endswith(" unchanged")
+    once = kubectl_apply(namespace, manifest, "--server-side", "--force-conflicts", "--output=json")
+    again = kubectl_apply(namespace, manifest, "--server-side", "--output=json")
+    assert json.loads(again)["metadata"]["resourceVersion"] == json.loads(once)["metadata"]["resourceVersion"]
+
+
+def kubectl_apply(namespace: str, manifest: Manifest, *flags: str) -> str:
+    return kubectl("--namespace", namespace, "apply", "--filename=-", *flags, text=json.dumps(manifest))
+
+
+def kubectl(*arguments: str, text: str = "") -> str:
+    done = subprocess.run(["kubectl", *arguments], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
