@@ -142,6 +142,7 @@ def pod(
                 names.MANAGED: "true",
                 names.SERVER: name,
                 names.SERVER_GROUP: "shop",
+                names.TEMPLATE_HASH: hash_,
                 **({names.GATE: "true"} if gate else {}),
             },
             annotations={

@@ -1229,8 +1229,9 @@ def labelled(at: Pod, **labels: str) -> Pod:
 
 
 BARE = labelled(pod(), managed="true")
-LABELS = LabelPod({names.SERVER: "shop-0", names.GATE: "true"})
-OF_ANY = {"managed": "true", "server": "shop-0"}
+MADE_OF = template_hash(template())
+LABELS = LabelPod({names.SERVER: "shop-0", names.TEMPLATE_HASH: MADE_OF, names.GATE: "true"})
+OF_ANY = {"managed": "true", "server": "shop-0", "template-hash": MADE_OF}
 SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended", OURS))
 
 
@@ -1276,6 +1277,13 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
 def test_labels_that_are_not_as_they_should_be(one: AppServer, at: Pod, notes: Notes, act: Act | None) -> None:
     admin = report("SUSPENDED") if one is SUSPENDED else report()
     assert decide(look(one, at, admin, notes=notes)).act == act
+
+
+def test_the_label_of_a_revision_says_what_the_pod_was_made_from_and_not_what_comes_next() -> None:
+    at = labelled(pod(), managed="true", server="shop-0", serving="true")
+    plan = decide(replace(look(server(template=NEW), at, report(), notes=CHECKED), has_room=False))
+    assert plan.reason == "WaitsForBudget"
+    assert plan.act == LabelPod({names.TEMPLATE_HASH: MADE_OF})
 
 
 @pytest.mark.parametrize(

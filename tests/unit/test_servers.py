@@ -15,6 +15,7 @@ from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
+from quiesce.decide.podspec import template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, ResourceQuota, Service
 from quiesce.model.plan import SetGate
@@ -90,7 +91,7 @@ async def test_a_pod_that_lost_its_labels_is_found_and_gets_them_back(asked: dic
     assert loop.said().status.state == state
     found = loop.world.pods[KEY].metadata
     gate = {names.GATE: "true"} if state == "Running" else {}
-    own = {names.MANAGED: "true", names.SERVER: "shop-0", **gate}
+    own = {names.MANAGED: "true", names.SERVER: "shop-0", names.TEMPLATE_HASH: template_hash(template()), **gate}
     assert found.deletion_timestamp or found.labels == {"app": "shop", **own}
 
 

@@ -174,11 +174,15 @@ def has_gate(pod: Pod) -> bool:
     return any(gate.condition_type == names.GATE for gate in pod.spec.readiness_gates)
 
 
-def pod_labels(server: AppServer) -> dict[str, str]:
-    """The labels by which the operator, and the group's Services and budget, select a server's pod."""
+def pod_labels(server: AppServer, made_of: str) -> dict[str, str]:
+    """The labels by which the operator, and the group's Services and budget, select a server's pod.
+
+    `made_of`, the hash of the pod's own template, lets a topology spread constraint distinguish the pods of two
+    revisions, with `matchLabelKeys`.
+    """
     group = server.metadata.labels.get(names.SERVER_GROUP)
     in_group = {} if group is None else {names.SERVER_GROUP: group}
-    return {names.MANAGED: "true", names.SERVER: server.metadata.name, **in_group}
+    return {names.MANAGED: "true", names.SERVER: server.metadata.name, names.TEMPLATE_HASH: made_of, **in_group}
 
 
 def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, Any]:
@@ -222,11 +226,12 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     own = server.metadata
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
-    labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server)}
+    made_of = template_hash(server.spec.template)
+    labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server, made_of)}
     labels.pop(names.GATE, None)  # added when the gate opens
     annotations = {
         **(metadata.get("annotations") or {}),
-        names.TEMPLATE_HASH: template_hash(server.spec.template),
+        names.TEMPLATE_HASH: made_of,
         names.HOLD_SECONDS: str(hold),
         names.ADMIN_PORT: server.spec.admin.port,
     }

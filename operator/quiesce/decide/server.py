@@ -110,12 +110,14 @@ def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
 def _labelled(o: Observation, plan: ServerPlan) -> ServerPlan:
     """Restore a pod's labels: without them, the watch, and the group's Services and budget, miss it.
 
-    One of them follows the gate. A pod from before this label existed gets it here.
+    One of them follows the gate, and one says what this pod was created from, which may not be what its server now asks
+    for. A pod from before these labels existed gets them here.
     """
     pod = o.pod
     if pod is None or o.leaving or not pod.metadata.is_owned_by(o.server.metadata.uid):
         return plan
-    wanted = {**pod_labels(o.server), names.GATE: "true" if pod.holds(names.GATE) else None}
+    made_of = pod.metadata.annotations.get(names.TEMPLATE_HASH, "")
+    wanted = {**pod_labels(o.server, made_of), names.GATE: "true" if pod.holds(names.GATE) else None}
     lost = {label: value for label, value in wanted.items() if pod.metadata.labels.get(label) != value}
     if not lost:
         return plan
