@@ -388,6 +388,10 @@ SERVICE = {"ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
         ("type", "ExternalName", "spec.service.type: "),
         ("annotations", {"quiesce.dev/suspend": "true"}, "keys of quiesce.dev are the operator's"),
         ("annotations", {"example.com/class": "internal"}, ""),
+        ("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 60}}, "is for sessionAffinity: ClientIP"),
+        ("labels", {"quiesce.dev/group": "other"}, "keys of quiesce.dev are the operator's"),
+        ("labels", {"release": "shop"}, ""),
+        ("labels", None, ""),
         ("annotations", {}, ""),
         ("annotations", None, ""),
         ("type", None, ""),
@@ -399,6 +403,78 @@ def test_a_service_takes_and_refuses(
     message = refusal(dry, changed(manifest("ServerGroup"), "spec.service", changed(SERVICE, path, value)))
     assert says in message
     assert bool(says) == bool(message)
+
+
+BALANCED = {"type": "LoadBalancer"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"sessionAffinity": "ClientIP"}, ""),
+        ({"sessionAffinity": "Cookie"}, "sessionAffinity"),
+        ({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}, ""),
+        (
+            {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}},
+            "timeoutSeconds",
+        ),
+        ({"externalTrafficPolicy": "Local"}, "externalTrafficPolicy"),
+        ({"type": "NodePort", "externalTrafficPolicy": "Local"}, ""),
+        ({**BALANCED, "externalTrafficPolicy": "Local"}, ""),
+        ({**BALANCED, "externalTrafficPolicy": "Global"}, "externalTrafficPolicy"),
+        ({"internalTrafficPolicy": "Local"}, ""),
+        ({"internalTrafficPolicy": "Global"}, "internalTrafficPolicy"),
+        ({"trafficDistribution": "PreferClose"}, ""),
+        ({"trafficDistribution": "PreferFar"}, "trafficDistribution"),
+        ({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}, ""),
+        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
+        ({"ipFamilyPolicy": "Both"}, "ipFamilyPolicy"),
+        ({"ipFamilies": ["IPv4", "IPv4"]}, "ipFamilies"),
+        ({"ipFamilies": ["IPv5"]}, "ipFamilies"),
+        ({**BALANCED, "loadBalancerClass": "example.com/internal"}, ""),
+        ({"loadBalancerClass": "example.com/internal"}, "loadBalancerClass"),
+        ({**BALANCED, "loadBalancerSourceRanges": ["10.0.0.0/8", "2001:db8::/32"]}, ""),
+        ({**BALANCED, "loadBalancerSourceRanges": ["10.0.0.0"]}, "oadBalancerSourceRanges"),
+        ({"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}, "oadBalancerSourceRanges"),
+    ],
+)
+def test_a_group_refuses_what_the_api_server_refuses_of_a_service(
+    dry: pykube.HTTPClient, manifest: MakeManifest, namespace: str, fields: Manifest, says: str
+) -> None:
+    spec = {**SERVICE, **fields}
+    metadata = {"name": "shop", "namespace": namespace}
+    for thing in (
+        changed(manifest("ServerGroup"), "spec.service", spec),
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec},
+    ):
+        message = refusal(dry, thing)
+        assert says in message
+        assert bool(says) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (BALANCED, {**BALANCED, "loadBalancerClass": "example.com/other"}, "loadBalancerClass can't change"),
+        ({**BALANCED, "loadBalancerClass": "example.com/one"}, BALANCED, "loadBalancerClass can't change"),
+        ({**BALANCED, "loadBalancerClass": "example.com/one"}, {}, ""),
+        ({}, {**BALANCED, "loadBalancerClass": "example.com/one"}, ""),
+        ({"ipFamilies": ["IPv4"]}, {"ipFamilies": ["IPv6", "IPv4"]}, "the first of ipFamilies can't change"),
+        ({"ipFamilies": ["IPv4"]}, {"ipFamilies": ["IPv4", "IPv6"]}, ""),
+    ],
+)
+def test_a_group_refuses_changes_that_a_service_can_not_make(
+    api: pykube.HTTPClient, manifest: MakeManifest, before: Manifest, after: Manifest, says: str
+) -> None:
+    dry = pykube.HTTPClient(api.config, dry_run=True)
+    thing = manifest("ServerGroup")
+    there = changed(thing, "spec.service", {**SERVICE, **before})
+    apply(api, there)
+    message = refusal(dry, changed(thing, "spec.service", {**SERVICE, **after}), apply)
+    assert says in message
+    assert bool(says) == bool(message)
+    assert not refusal(dry, changed(thing, "spec.service", ABSENT), apply)
+    assert not refusal(dry, changed(there, "spec.replicas", 2), apply)
 
 
 @pytest.mark.parametrize(

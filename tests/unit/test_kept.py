@@ -43,7 +43,7 @@ def made(of: ServerGroup) -> dict[str, Kept]:
 
 def _as_made(manifest: dict[str, Any]) -> Kept:
     filled: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
-    filled["spec"]["sessionAffinity"] = "None"
+    filled["spec"].setdefault("sessionAffinity", "None")
     for port in filled["spec"].get("ports", ()):
         port["protocol"] = "TCP"
     filled["metadata"]["uid"] = f"uid-{manifest['kind']}-{manifest['metadata']['name']}"
@@ -116,6 +116,47 @@ def test_edits_of_others_are_reverted(edit: dict[str, Any]) -> None:
     service = there["Service shop"]
     there["Service shop"] = replace(service, spec={**service.spec, **edit})
     assert told(keep(BOTH, there.values(), 9)) == ["apply Service shop"]
+
+
+FULL = replace(
+    HTTP,
+    type="LoadBalancer",
+    labels={"tier": "shop"},
+    session_affinity="ClientIP",
+    session_affinity_config={"clientIP": {"timeoutSeconds": 60}},
+    external_traffic_policy="Local",
+    internal_traffic_policy="Cluster",
+    traffic_distribution="PreferSameZone",
+    ip_families=["IPv4"],
+    ip_family_policy="SingleStack",
+    load_balancer_class="example.com/internal",
+    load_balancer_source_ranges=["10.0.0.0/8"],
+)
+ELSEWHERE = {"ports", "labels", "annotations"}
+OF_BOTH = {"ip_families", "ip_family_policy"}
+
+
+def test_the_service_has_every_field_that_the_group_sets_and_the_headless_one_its_families() -> None:
+    there = made(group(service=FULL))
+    fields = {key: value for key, value in msgspec.to_builtins(FULL).items() if key not in ELSEWHERE}
+    assert fields.items() <= there["Service shop"].spec.items()
+    assert there["Service shop"].metadata.labels == {"tier": "shop", names.MANAGED: "true", names.SERVER_GROUP: "shop"}
+    headless = there["Service shop-headless"]
+    assert (headless.spec["ipFamilies"], headless.spec["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
+    assert headless.spec.keys() & fields.keys() == {"ipFamilies", "ipFamilyPolicy", "sessionAffinity"}
+    assert "tier" not in headless.metadata.labels
+    assert keep(group(service=FULL), there.values(), 0) == []
+
+
+@pytest.mark.parametrize("field", sorted({*GroupService.__struct_fields__} - {"ports", "type", "annotations"}))
+def test_a_field_that_is_no_longer_wanted_is_removed(field: str) -> None:
+    less = group(service=replace(FULL, **{field: getattr(HTTP, field)}))
+    headless = ["apply Service shop-headless"] if field in OF_BOTH else []
+    assert told(keep(less, made(group(service=FULL)).values(), 0)) == ["apply Service shop", *headless]
+
+
+def test_what_an_earlier_version_made_is_not_written_for_fields_that_are_not_used() -> None:
+    assert made(BOTH)["Service shop-headless"].metadata.annotations == {names.SPEC_HASH: "02f8958e1f7fb0be"}
 
 
 def test_an_annotation_that_is_no_longer_wanted_is_removed() -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import headless_name, owner_reference, template_hash
 from quiesce.model import names
@@ -54,7 +56,7 @@ def _wanted(group: ServerGroup, *, by_label: bool) -> list[Manifest]:
     if spec.service:
         service = spec.service
         manifests += [
-            _manifest(group, "Service", name, _service(group, service, by_label=by_label), service.annotations),
+            _manifest(group, "Service", name, _service(group, service, by_label=by_label), service),
             _manifest(group, "Service", headless_name(name), _headless(group, service)),
         ]
     return manifests
@@ -75,13 +77,17 @@ def _budget(group: ServerGroup) -> Manifest:
 def _service(group: ServerGroup, service: GroupService, *, by_label: bool) -> Manifest:
     """With the gate's label, it also suits load balancers whose targets are pods regardless of readiness."""
     selector = _selector(group) | ({names.GATE: "true"} if by_label else {})
-    return {"type": service.type, "selector": selector, "ports": list(service.ports)}
+    fields = msgspec.to_builtins(msgspec.structs.replace(service, labels={}, annotations={}))
+    return {**fields, "type": service.type, "selector": selector, "ports": list(service.ports)}
 
 
 def _headless(group: ServerGroup, service: GroupService) -> Manifest:
     """For servers to find each other, also before they serve; not for requests."""
     ports = [{key: value for key, value in port.items() if key != "nodePort"} for port in service.ports]
-    return {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(group), "ports": ports}
+    fields = msgspec.to_builtins(service)
+    families = {key: fields[key] for key in ("ipFamilies", "ipFamilyPolicy") if key in fields}
+    own = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(group), "ports": ports}
+    return {**families, **own}
 
 
 def _selector(group: ServerGroup) -> dict[str, str]:
@@ -89,17 +95,20 @@ def _selector(group: ServerGroup) -> dict[str, str]:
 
 
 def _manifest(
-    group: ServerGroup, kind: str, name: str, spec: Manifest, annotations: dict[str, str] | None = None
+    group: ServerGroup, kind: str, name: str, spec: Manifest, service: GroupService | None = None
 ) -> Manifest:
-    annotations = annotations or {}
+    """With the labels and annotations of `spec.service`, for the Service that has them."""
+    labels, annotations = (service.labels, service.annotations) if service else ({}, {})
+    # Without labels it is the hash of the versions before there were any: their Services are not written for it.
+    wish = {"spec": spec, "annotations": annotations} | ({"labels": labels} if labels else {})
     return {
         "apiVersion": "v1" if kind == "Service" else "policy/v1",
         "kind": kind,
         "metadata": {
             "name": name,
             "namespace": group.metadata.namespace,
-            "labels": {names.MANAGED: "true", **_selector(group)},
-            "annotations": {**annotations, names.SPEC_HASH: template_hash({"spec": spec, "annotations": annotations})},
+            "labels": {**labels, names.MANAGED: "true", **_selector(group)},
+            "annotations": {**annotations, names.SPEC_HASH: template_hash(wish)},
             "ownerReferences": [owner_reference(group)],
         },
         "spec": spec,

@@ -116,7 +116,17 @@ class GroupService(Narrow, frozen=True):
     # As in a Service.
     ports: tuple[dict[str, Any], ...]
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    session_affinity: str | None = None
+    session_affinity_config: dict[str, Any] | None = None
+    external_traffic_policy: str | None = None
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    ip_families: list[str] | None = None
+    ip_family_policy: str | None = None
+    load_balancer_class: str | None = None
+    load_balancer_source_ranges: list[str] | None = None
 
 
 class ServerGroupSpec(Narrow, frozen=True):
