@@ -1,5 +1,6 @@
 """A group's own Services, and users' Services for its servers: what a withdrawal waits for."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,17 @@ from tests.estate import Estate, Watcher, wait
 
 PORTS = [{"name": "http", "port": 80, "targetPort": "http"}]
 KEPT = {"service": {"ports": PORTS}}
+LABELS = {"example.com/tier": "front"}
+BALANCED = {
+    "type": "LoadBalancer",
+    "sessionAffinity": "ClientIP",
+    "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+    "externalTrafficPolicy": "Local",
+    "internalTrafficPolicy": "Local",
+    "ipFamilyPolicy": "SingleStack",
+    "loadBalancerClass": "example.com/internal",
+    "loadBalancerSourceRanges": ["10.0.0.0/8"],
+}
 SERVERS = {"web-0", "web-1"}
 UNCONFIRMED_SECONDS = 30
 
@@ -40,7 +52,7 @@ def test_a_group_keeps_two_services_as_it_made_them(web: Estate) -> None:
 
 def test_a_pod_that_loses_its_labels_gets_them_back(web: Estate) -> None:
     pod = web.pod_uid("web-1")
-    labels = {"managed", "server", "group", "serving"}
+    labels = {"managed", "server", "group", "serving", "template-hash"}
     web.kubectl("label", "pod", "web-1", *(f"quiesce.dev/{label}-" for label in labels))
     wait("they are back", lambda: labels <= own_labels(web, "web-1"), 15)
     web.wait_serving(SERVERS, "web")
@@ -145,6 +157,52 @@ def test_a_kept_service_selects_what_it_is_to_select_and_nothing_less(web: Estat
     own = {"quiesce.dev/group": "web", "quiesce.dev/serving": "true"}
     wait("its selector is put back", lambda: spec(web)["selector"] == own, 10)
     web.wait_serving(SERVERS, "web")
+
+
+def test_a_kept_service_is_as_its_group_has_it_and_no_edit_lasts(web: Estate) -> None:
+    before = web.uids("web")
+
+    def is_as_asked() -> bool:
+        found = web.get("svc", "web")
+        return bool(
+            found
+            and found["metadata"]["labels"].items() >= LABELS.items()
+            and found["spec"].items() >= BALANCED.items()
+        )
+
+    web.group("web", replicas=2, fields={"service": {"ports": PORTS, "labels": LABELS, **BALANCED}})
+    wait("it has all of it", is_as_asked, 10)
+    cluster = {"externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None"}
+    edit = {"metadata": {"labels": dict.fromkeys(LABELS, "edited")}, "spec": cluster}
+    for patch in (edit, {"spec": {"loadBalancerSourceRanges": ["10.0.0.0/8", "0.0.0.0/0"]}}):
+        web.kubectl("patch", "svc", "web", "-p", json.dumps(patch))
+        wait("it is put back", is_as_asked, 10)
+    web.group("web", replicas=2, fields=KEPT)
+    wait("it is plain again", lambda: spec(web)["type"] == "ClusterIP", 10)
+    assert spec(web).keys().isdisjoint({"externalTrafficPolicy", "loadBalancerClass", "loadBalancerSourceRanges"})
+    assert spec(web)["sessionAffinity"] == "None"
+    web.wait_ready("web", 2)
+    assert web.uids("web") == before
+
+
+def test_a_service_that_the_api_server_refuses_is_said_and_stops_nothing_else(web: Estate) -> None:
+    (family,) = spec(web)["ipFamilies"]
+    other = {"ports": PORTS, "ipFamilies": ["IPv6" if family == "IPv4" else "IPv4"]}
+    web.group("web", replicas=1, fields={"service": other, "podDisruptionBudget": "None"})
+    stalled = wait("the group says it", lambda: refused(web), 10)
+    assert "Service web: " in stalled["message"]
+    assert "ipFamilies" in stalled["message"]
+    wait("its budget is gone", lambda: web.get("pdb", "web") is None, 10)
+    wait("it is scaled down", lambda: web.get("aps", "web-1") is None, 40)
+    web.wait_serving({"web-0"}, "web")
+    web.group("web", replicas=2, fields=KEPT)
+    web.wait_ready("web", 2)
+    wait("nothing is complained of", lambda: not refused(web), 10)
+
+
+def refused(estate: Estate) -> dict[str, Any]:
+    condition = estate.condition("sg", "web", "Stalled")
+    return condition if condition["status"] == "True" else {}
 
 
 def own_labels(estate: Estate, pod: str) -> set[str]:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.cluster import images
-from tests.estate import Estate, kubectl, wait
+from tests.estate import API_VERSION, Estate, kubectl, wait
 
 SERVES = 200
 GATE = "example.com/registered"
+REVISION = "quiesce.dev/template-hash"
 # What Pod Security `restricted` asks for.
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -118,6 +119,78 @@ def test_a_hook_of_ones_own_is_refused_with_its_name_and_the_server_serves_on(es
     estate.server("one", **everything())
     wait("nothing is complained of", lambda: not refused(estate), 15)
     assert estate.pod_uid("one") == before
+
+
+def test_a_spread_counts_the_pods_of_one_revision_alone(estate: Estate) -> None:
+    """The node of the first server may have one pod of each revision; without the label it would be full."""
+    first = estate.get("pod", "one")
+    assert first
+    one_pod_a_node = {
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "maxSkew": 1,
+        "minDomains": 2,
+        "labelSelector": {"matchLabels": {"app": "shop"}},
+        "matchLabelKeys": [REVISION],
+    }
+    fields = everything()
+    fields["pod"] |= {
+        "nodeSelector": {"kubernetes.io/hostname": first["spec"]["nodeName"]},
+        "readinessGates": [],
+        "topologySpreadConstraints": [one_pod_a_node],
+    }
+    estate.server("two", **fields)
+    estate.wait_state("two", "Running")
+    before, uid = revision(estate, "two"), estate.pod_uid("two")
+    assert before != revision(estate, "one")
+    estate.server("two", version=2, **fields)
+    wait("another pod is there", lambda: estate.pod_uid("two") not in (uid, None), 30)
+    assert revision(estate, "two") not in (before, revision(estate, "one"))
+    estate.wait_state("two", "Running")
+
+
+def test_a_server_has_the_template_of_its_group_whoever_changes_a_part_of_it(estate: Estate) -> None:
+    estate.group("many", replicas=1, fields={"desiredState": "Stopped"}, **everything())
+
+    def of_group() -> dict[str, Any]:
+        return dict(fields_of(estate, "sg", "many")["template"]["spec"]["template"])
+
+    def follows() -> bool:
+        is_so = of_group() == fields_of(estate, "aps", "many-0")["template"]
+        return bool(is_so and estate.condition("sg", "many", "Stalled")["status"] == "False")
+
+    wait("it has the template", follows, 15)
+    before = of_group()
+    image = {"name": "wildfly", "image": "quiesce.local/wildfly:2"}
+    part = {
+        "apiVersion": API_VERSION,
+        "kind": "ServerGroup",
+        "metadata": {"name": "many", "namespace": estate.namespace},
+        "spec": {"template": {"spec": {"template": {"spec": {"containers": [image]}}}}},
+    }
+    flags = ["--server-side", "--force-conflicts", "--field-manager=ci"]
+    kubectl("apply", *flags, "-f", "-", stdin=json.dumps(part))
+    before["spec"]["containers"][0] |= image
+    assert of_group() == before
+    wait("it has the image", follows, 15)
+    for labels in ({"app": "shop"}, {"app": None}):  # a merge patch leaves an empty map
+        patch = {"spec": {"template": {"spec": {"template": {"metadata": {"labels": labels}}}}}}
+        estate.kubectl("patch", "sg/many", "--type=merge", "-p", json.dumps(patch))
+        wait(f"it has the labels {labels}", follows, 15)
+    added = [{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "BY_HAND"}}]
+    estate.kubectl("patch", "aps/many-0", "--type=json", "-p", json.dumps(added))
+    wait("what was added by hand is gone", follows, 15)
+
+
+def revision(estate: Estate, pod: str) -> str:
+    found = estate.get("pod", pod)
+    assert found
+    return str(found["metadata"]["labels"][REVISION])
+
+
+def fields_of(estate: Estate, kind: str, name: str) -> dict[str, Any]:
+    found = estate.get(kind, name)
+    return dict(found["spec"]) if found else {}
 
 
 def register(estate: Estate) -> None:
