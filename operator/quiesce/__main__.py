@@ -22,6 +22,8 @@ from quiesce.handlers import registry, settings
 from quiesce.log import log_to_stderr
 
 LEASE = "quiesce"
+# The API server accepts JSON with 10,000 levels, and one object that can't be read must not hide all others.
+RECURSION_LIMIT = 50_000
 
 logger = logging.getLogger("quiesce")
 
@@ -140,6 +142,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
+    sys.setrecursionlimit(RECURSION_LIMIT)
     options = _options()
     log_to_stderr(options.log_level)
     for noisy in ("kopf", "aiohttp", "asyncio"):

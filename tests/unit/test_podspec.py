@@ -288,6 +288,7 @@ def test_a_hook_that_only_waits_becomes_the_hold(hook: dict[str, Any], hold: int
     "hook",
     [
         pytest.param({"httpGet": {"path": "/stop", "port": 8080}}, id="a request"),
+        pytest.param(run("sh", "-c", f"exec{' ' * 100_000}x"), id="spaces without end, which take no time"),
         pytest.param(run("sh", "-c", "sleep 5 && /stop.sh"), id="a sleep and more"),
         pytest.param(run("sh", "-c", "/stop.sh; sleep 5"), id="more and a sleep"),
         pytest.param(run("sh", "-c", "sleep $WAIT"), id="a sleep of a length that is not known"),

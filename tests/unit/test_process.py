@@ -20,9 +20,10 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/ops/leases"
 
 
 class ApiServer:
-    """One Lease, and nothing in any list."""
+    """One Lease, `servers` as JSON, and nothing in any other list."""
 
     def __init__(self) -> None:
+        self.servers = ""
         self.spec: dict[str, Any] | None = None
         self.version = 0
         self.lists: list[str] = []
@@ -42,7 +43,8 @@ class ApiServer:
         if request.path in ("/api", "/apis"):
             return web.json_response({"versions": [], "groups": []})
         self.lists.append(request.path)
-        return web.json_response({"items": [], "metadata": {}})
+        items = self.servers if request.path.endswith("/appservers") else ""
+        return web.Response(text=f'{{"items": [{items}], "metadata": {{}}}}', content_type="application/json")
 
     async def _answer_lease(self, request: web.Request) -> web.Response:
         if request.method == "GET":
@@ -138,6 +140,20 @@ async def test_the_holder_releases_the_lease_when_it_is_terminated(api: ApiServe
     assert (code, api.holder) == (0, ""), said
     assert asyncio.get_running_loop().time() - began < 3
     assert "released the lease ops/quiesce" in said
+
+
+async def test_a_template_with_as_many_levels_as_the_api_server_accepts_does_not_end_the_process(
+    api: ApiServer, operator: Process
+) -> None:
+    admin = '{"port": "management", "credentialsSecretRef": {"name": "admin"}}'
+    template = '{"a": ' * 9_990 + "1" + "}" * 9_990
+    metadata = '{"name": "deep", "namespace": "shop", "uid": "u", "resourceVersion": "1"}'
+    api.servers = f'{{"metadata": {metadata}, "spec": {{"admin": {admin}, "template": {template}}}}}'
+    assert await operator.is_ready() == "ok\n"
+    async with asyncio.timeout(5):
+        while not any(path.endswith("/shop/pods/deep") for path in api.lists):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert operator.process.returncode is None
 
 
 async def test_the_process_ends_with_an_error_when_another_has_the_lease(api: ApiServer, operator: Process) -> None:

@@ -58,6 +58,9 @@ def killing(
         pytest.param(killing(path="spec.containers{proxy}"), None, id="another container"),
         pytest.param(killing(path=""), None, id="no container"),
         pytest.param(killing(uid="two"), None, id="another pod"),
+        pytest.param(
+            replace(killing(), metadata=Metadata("forged", "attacker")), None, id="an Event of another namespace"
+        ),
     ],
 )
 def test_the_kubelet_says_that_it_restarts_a_container(event: Event, at: Seconds | None) -> None:

@@ -125,6 +125,8 @@ class World:
         at, key = seconds(event.last_timestamp), self._pod_keys.get(uid)
         if key is None or at is None or not container or at <= self._killed[uid].get(container, 0):
             return None
+        if key[0] != event.metadata.namespace:  # anyone can write an Event about a pod of another namespace
+            return None
         self._killed[uid][container] = at
         return key
 

@@ -21,7 +21,7 @@ DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own terminationGracePeriodSeconds
 
 # A hook that only sleeps, with or without a shell.
 SLEEP = re.compile(r"(/usr)?(/bin/)?sleep +(?P<count>[0-9]+(\.[0-9]+)?)(?P<unit>[smhd]?)")
-SHELL = re.compile(rf"(/usr)?(/bin/)?(ba|da|a)?sh -[a-z]*c (exec +)? *{SLEEP.pattern} *;?")
+SHELL = re.compile(rf"(/usr)?(/bin/)?(ba|da|a)?sh -[a-z]*c +(exec +)?{SLEEP.pattern} *;?")
 SHELL_WORDS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
