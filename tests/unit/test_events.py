@@ -81,6 +81,20 @@ async def test_what_comes_before_it_can_be_written_is_written_once(written: Writ
     assert written.cluster.asked == ["create_event"]
 
 
+async def test_an_unexpected_error_costs_one_event_and_is_logged(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_once(request: str, _: str) -> None:
+        written.cluster.refuse = refusing("nothing", 0)
+        raise ValueError(f"{request} got an answer that is not JSON")
+
+    written.cluster.refuse = break_once
+    written.record()
+    written.record(name="shop-1")
+    assert await written.events() == [("NodeLost", 1)]
+    assert "shop/shop-0: Event NodeLost not written: create_event got an answer that is not JSON" in caplog.text
+
+
 async def test_what_comes_while_it_is_written_is_counted(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     create, goes_on = written.cluster.create_event, asyncio.Event()
 

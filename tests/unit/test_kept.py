@@ -10,7 +10,8 @@ from quiesce.model import names
 from quiesce.model.objects import Budget, Kept, Service
 from quiesce.model.plan import Act, ApplyObject, DeleteObject
 from quiesce.model.resources import GroupService, ServerGroup
-from tests.unit.build import group
+from quiesce.model.times import moment
+from tests.unit.build import NOW, group
 
 replace = msgspec.structs.replace
 HTTP = GroupService(ports=({"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080},), type="NodePort")
@@ -99,6 +100,12 @@ def test_services_go_when_they_are_not_requested_any_more() -> None:
         "delete Service shop uid-Service-shop",
         "delete Service shop-headless uid-Service-shop-headless",
     ]
+
+
+def test_what_a_finalizer_holds_is_deleted_once() -> None:
+    """A load balancer's Service stays until the balancer is gone."""
+    held = [replace(one, metadata=replace(one.metadata, deletion_timestamp=moment(NOW))) for one in made(BOTH).values()]
+    assert told(keep(BUDGET, held, 9)) == []
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,12 @@ class Recorder:
                     series.event["regarding"]["uid"], self._clock()
                 ):
                     await self._write(series)  # it has happened again in the meantime
-            except ClusterError as error:
+            except Exception as error:  # whatever it is, the next Events are to be written
                 about, reason = series.event["regarding"], series.event["reason"]
-                logger.warning("%s/%s: Event %s not written: %s", about["namespace"], about["name"], reason, error)
+                trace = None if isinstance(error, ClusterError) else error
+                logger.warning(
+                    "%s/%s: Event %s not written: %s", about["namespace"], about["name"], reason, error, exc_info=trace
+                )
             finally:
                 series.is_waiting = False
                 self._waiting.task_done()

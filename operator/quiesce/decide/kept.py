@@ -31,7 +31,9 @@ def keep(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None
     acts: list[Act] = [
         ApplyObject(manifest) for key, manifest in wanted.items() if key not in known or not is_so(known[key], manifest)
     ]
-    return acts + [DeleteObject(*key, thing.metadata.uid) for key, thing in known.items() if key not in wanted]
+    # A finalizer may hold what is deleted already: a load balancer's holds its Service.
+    unwanted = {k: thing for k, thing in known.items() if k not in wanted and not thing.metadata.deletion_timestamp}
+    return acts + [DeleteObject(*key, thing.metadata.uid) for key, thing in unwanted.items()]
 
 
 def selects_label_in(group: ServerGroup, found: Iterable[Kept], labelled_for: Seconds | None) -> Seconds | None:
