@@ -71,7 +71,7 @@ def test_a_recreated_group_waits_for_the_servers_of_its_predecessor(shop: Estate
     with shop.request("shop-1", REQUEST_MILLISECONDS) as request:
         shop.kubectl("delete", "sg", "shop", "--cascade=background")
         shop.group("shop", replicas=2, **SERVERS)
-        wait("it says so", lambda: "before it is being deleted" in progress(shop), 10)
+        wait("it says so", lambda: "predecessor is being deleted" in progress(shop), 10)
         assert shop.condition("sg", "shop", "Stalled")["status"] == "False"
         assert request.result(20) == SERVES
     shop.wait_ready("shop", 2)
