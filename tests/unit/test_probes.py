@@ -79,6 +79,10 @@ GOOD = {
     "curl of two": template(command("curl", "-f", "localhost:9990/health", "localhost:9990/health/live")),
     "a script": template(command("/opt/server/bin/livenessProbe.sh")),
     "an empty script": template(command("sh", "-c", "")),
+    "spaces without end, which take no time": template(command("sh", "-c", "x" + " " * 100_000 + "x")),
+    "flags without end, which take no time": template(
+        command("curl", "-" + "f" * 50_000 + "1", "localhost:9990/health")
+    ),
     "a script that can't be read": template(command("sh", "-c", "curl -f 'localhost:9990/health")),
     "another container's own": beside(http("/", "own"), ports=[{"name": "own", "containerPort": 8888}]),
     "another container's, undeclared": beside(http("/", 8888)),

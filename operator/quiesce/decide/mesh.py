@@ -24,7 +24,7 @@ MESHES = (
         "consul.hashicorp.com/transparent-proxy-exclude-inbound-ports",
     ),
 )
-RANGE = re.compile(r" *([0-9]+)(?:-([0-9]+))? *")
+RANGE = re.compile(r" *([0-9]{1,5})(?:-([0-9]{1,5}))? *")
 
 
 def mesh_hint(pod: Pod, port: int) -> str:

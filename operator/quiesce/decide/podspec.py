@@ -21,7 +21,8 @@ DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own terminationGracePeriodSeconds
 
 # A hook that only sleeps, with or without a shell.
 SLEEP = re.compile(r"(/usr)?(/bin/)?sleep +(?P<count>[0-9]+(\.[0-9]+)?)(?P<unit>[smhd]?)")
-SHELL = re.compile(rf"(/usr)?(/bin/)?(ba|da|a)?sh -[a-z]*c +(exec +)?{SLEEP.pattern} *;?")
+SHELL = r"(/usr)?(/bin/)?(ba|da|a)?sh"
+SHELL_SLEEP = re.compile(rf"{SHELL} -[a-z]*c +(exec +)?{SLEEP.pattern} *;?")
 SHELL_WORDS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -139,7 +140,7 @@ def _sleeps(hook: dict[str, Any]) -> int | None:
     if "seconds" in native:
         return int(native["seconds"])
     words = " ".join(command)
-    match = SHELL.fullmatch(words) if len(command) == SHELL_WORDS else SLEEP.fullmatch(words)
+    match = SHELL_SLEEP.fullmatch(words) if len(command) == SHELL_WORDS else SLEEP.fullmatch(words)
     return math.ceil(float(match["count"]) * UNITS[match["unit"]]) if match else None
 
 

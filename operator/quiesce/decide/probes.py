@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from quiesce.decide.podspec import BadTemplateError, admin_container
+from quiesce.decide.podspec import SHELL, SHELL_WORDS, BadTemplateError, admin_container
 from quiesce.model.resources import AppServerSpec
 
 PROBES = ("livenessProbe", "startupProbe")
@@ -20,11 +20,9 @@ MANAGEMENT_PORTS = (9990, 9993)
 FAILING_PATHS = ("/health", "/health/ready")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LOCAL_URL = re.compile(r"((?P<scheme>https?)://)?(localhost|127\.0\.0\.1|\[::1\])(:(?P<port>[0-9]+))?(?P<path>/.*)?")
-SHELL = re.compile(r"(/usr)?(/bin/)?(ba|da|a)?sh")
-SHELL_WORDS = 3
-EXIT = re.compile(r" *\|\| *exit +[1-9][0-9]* *$")
+EXIT = re.compile(r"\|\| *exit +[1-9][0-9]* *$")
 CONTROL_OPERATORS = re.compile(r"[|;\n]|(?<!>)&")  # `2>&1` is none
-FAIL = re.compile(r"--fail(-with-body)?|-[a-zA-Z]*f[a-zA-Z]*")  # without it, curl succeeds whatever the status
+FAIL = re.compile(r"--fail(-with-body)?|-[a-eg-zA-Z]*f[a-zA-Z]*")  # without it, curl succeeds whatever the status
 
 
 class Request(NamedTuple):
@@ -77,7 +75,7 @@ def _request(probe: dict[str, Any], container: dict[str, Any]) -> Request | None
 def _of_command(command: list[str]) -> Request | None:
     """A command that fails with the answer to one request to this pod: `wget`, or `curl --fail`."""
     words = command
-    if len(command) == SHELL_WORDS and SHELL.fullmatch(command[0]) and command[1] == "-c":
+    if len(command) == SHELL_WORDS and re.fullmatch(SHELL, command[0]) and command[1] == "-c":
         script = EXIT.sub("", command[2])
         if CONTROL_OPERATORS.search(script):
             return None
