@@ -11,6 +11,7 @@ from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
+from quiesce.control.dryruns import UnansweredError
 from quiesce.control.events import Recorder
 from quiesce.control.groups import UNANSWERED_STATUS_TRIES, is_member, look_at_pods, members_of
 from quiesce.control.queue import back_off
@@ -238,6 +239,8 @@ class Servers:
         key, kind, refusal = o.server.metadata.key, type(act).__name__, None
         try:
             await self._do(o, act)
+        except UnansweredError:
+            return  # decide again: in the meantime, something else may have to be done
         except AdminError as error:
             refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
             tries = UNANSWERED_SHED_TRIES if error.failure.kind == "Unreachable" else REFUSED_SHED_TRIES

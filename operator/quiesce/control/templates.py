@@ -1,28 +1,22 @@
 """Checks whether the API server would accept a new pod, before the old one is deleted."""
 
-import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
 from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
-from quiesce.decide.quota import EXCEEDED, Swap, filled, shortage
+from quiesce.control.dryruns import DryRuns
+from quiesce.decide.quota import EXCEEDED, PodSpec, Swap, filled, shortage
 from quiesce.model.objects import ResourceQuota
 from quiesce.model.plan import CheckTemplate
 from quiesce.model.resources import AppServer
 from quiesce.model.times import Seconds
 
-# For how long a template counts as accepted by the API server, if there are no quotas.
-TEMPLATE_TAKEN_SECONDS = 600.0
 # By then, the drain of a server that may be replaced has begun.
 BEGUN_SECONDS = 30.0
-# The API server generates a name from a prefix, truncated to this, and five characters.
-PREFIX_CHARACTERS = 58
 
 
 class Promised(msgspec.Struct, frozen=True):
@@ -38,58 +32,42 @@ class Templates:
         self._cluster = cluster
         self._world = world
         self._clock = clock
-        self._taken: dict[tuple[str, str], Seconds] = {}
+        self._dry_runs = DryRuns(cluster, clock)
         self._promised: defaultdict[str, dict[str, Promised]] = defaultdict(dict)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(self, server: AppServer, act: CheckTemplate) -> None:
         """Raises ClusterError, with the API server's message, if it would reject the new pod.
 
-        With quotas, that depends on the old pod, and on other replacements in progress: each server is checked on its
-        own, and one at a time in each namespace.
+        Raises UnansweredError if it is yet to answer.
         """
-        namespace = server.metadata.namespace
-        async with self._locks[namespace]:
-            quotas = await self._cluster.quotas(namespace)
-            now = self._clock()
-            self._taken = {key: at for key, at in self._taken.items() if now - at < TEMPLATE_TAKEN_SECONDS}
-            if quotas:
-                await self._check_quotas(server, act, quotas)
-            elif (namespace, act.template_hash) not in self._taken:
-                await self._try(server, act)
-                self._taken[namespace, act.template_hash] = now
-
-    async def _try(self, server: AppServer, act: CheckTemplate) -> dict[str, Any]:
-        """The new pod, as the API server would create it."""
-        # Under an unused name: the pod that is being replaced still has the real one.
-        name = server.metadata.name
-        rest = {key: value for key, value in act.pod["metadata"].items() if key != "name"}
+        new, refusal = None, None
         try:
-            return await self._cluster.try_pod({**act.pod, "metadata": {**rest, "generateName": f"{name}-"}})
+            new = (await self._dry_runs.answer(act))["spec"]
         except ClusterError as error:
-            made_up = re.escape(f"{name}-"[:PREFIX_CHARACTERS]) + "[a-z0-9]{5}"
-            raise ClusterError(error.status, re.sub(made_up, name, error.message)) from None
+            refusal = error
+        quotas = await self._cluster.quotas(server.metadata.namespace)
+        exceeded = EXCEEDED.search(refusal.message) if refusal else None
+        if refusal and (exceeded is None or exceeded["quota"] not in {quota.metadata.name for quota in quotas}):
+            raise refusal
+        if quotas:
+            await self._check_quotas(server, act, quotas, new, refusal.message if refusal else "")
 
-    async def _check_quotas(self, server: AppServer, act: CheckTemplate, quotas: list[ResourceQuota]) -> None:
+    async def _check_quotas(
+        self, server: AppServer, act: CheckTemplate, quotas: list[ResourceQuota], new: PodSpec | None, refusal: str
+    ) -> None:
+        """Whether quotas have room for the new pod in place of the old one, and for other replacements in progress."""
         namespace, name = server.metadata.key
-        self._promised[namespace].pop(name, None)
-        new, refusal = None, ""
-        try:
-            new = (await self._try(server, act))["spec"]
-        except ClusterError as error:
-            exceeded = EXCEEDED.search(error.message)
-            if exceeded is None or exceeded["quota"] not in {quota.metadata.name for quota in quotas}:
-                raise
-            refusal = error.message
         old = await self._cluster.pod_manifest(namespace, name)
+        promised = self._promised[namespace]
+        promised.pop(name, None)
         spec = old["spec"] if old else None
         swap = Swap(spec, new or filled(act.pod["spec"], spec))
         lacks = shortage(quotas, swap, self._under_way(namespace), refusal)
         if lacks:
             said = f"{refusal}; " if refusal else ""
             raise ClusterError(HTTPStatus.FORBIDDEN, f"{said}it doesn't fit in place of pod {name} either: {lacks}")
-        uid = old["metadata"]["uid"] if old else ""
-        self._promised[namespace][name] = Promised(uid, swap, self._clock())
+        # Nothing may be awaited since the promises were read: another server may be checked at the same time.
+        promised[name] = Promised(old["metadata"]["uid"] if old else "", swap, self._clock())
 
     def _under_way(self, namespace: str) -> Iterator[Swap]:
         """Other replacements that passed the check but don't exist yet: quotas don't show them."""
