@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from quiesce.cluster.kube import KubeCluster, _named
@@ -9,7 +10,7 @@ from quiesce.cluster.port import ClusterError
 from quiesce.model import names
 from quiesce.model.lease import Lease
 from quiesce.model.plan import SetGate
-from tests.unit.build import NOW, pod
+from tests.unit.build import NOW, pod, server
 
 SECRETS = "/api/v1/namespaces/{namespace}/secrets"
 
@@ -55,6 +56,8 @@ class FakeApi:
         self.namespaces = namespaces
         self.asked: list[str] = []
         self.bodies: list[object] = []
+        self.timeouts: list[float] = []
+        self.retry_after = ""
 
     async def param_serialize(
         self, _method: str, path: str, path_params: dict[str, str], body: object = None, **_: object
@@ -63,17 +66,22 @@ class FakeApi:
         self.asked.append(path.replace("{namespace}", path_params["namespace"]))
         return (path_params["namespace"],)
 
-    async def call_api(self, namespace: str, **_: object) -> "FakeAnswer":
-        return FakeAnswer(self.namespaces.get(namespace, 200))
+    async def call_api(self, namespace: str, _request_timeout: float) -> "FakeAnswer":
+        self.timeouts.append(_request_timeout)
+        return FakeAnswer(self.namespaces.get(namespace, 200), self.retry_after)
 
 
 class FakeAnswer:
-    def __init__(self, status: int) -> None:
+    """Like an object of any kind."""
+
+    def __init__(self, status: int, retry_after: str) -> None:
         self.status = status
-        self.headers = {"Date": "Tue, 25 Nov 2036 08:00:00 GMT"}
+        self.headers = {"Date": "Tue, 25 Nov 2036 08:00:00 GMT", "Retry-After": retry_after}
 
     async def read(self) -> bytes:
-        return b'{"message": "forbidden"}' if self.status >= 400 else b'{"items": [], "metadata": {"name": "shop"}}'
+        if self.status >= 400:
+            return b'{"message": "forbidden"}'
+        return json.dumps({"items": [], **msgspec.to_builtins(server())}).encode()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,44 @@ async def test_an_apply_goes_out_as_utf_8_that_yaml_reads_like_json(text: str, s
     assert isinstance(body, bytes)
     assert f'"note": {sent}' in body.decode()
     assert json.loads(body)["metadata"]["annotations"]["note"] == text.replace("\ud83d", "\ufffd")
+
+
+async def test_only_what_admission_webhooks_may_slow_has_longer_than_they_may_take() -> None:
+    api = FakeApi()
+    cluster = KubeCluster(api, [])
+    metadata = {"name": "shop-0", "namespace": "shop"}
+    await cluster.create_pod({"metadata": metadata})
+    await cluster.try_pod({"metadata": metadata})
+    await cluster.apply_server({"metadata": metadata})
+    await cluster.replace_template(server(), {})
+    await cluster.apply_object({"kind": "Service", "metadata": metadata})
+    assert len(api.timeouts) == 5
+    assert min(api.timeouts) > 30
+    api.timeouts.clear()
+    await cluster.pod("shop", "shop-0")
+    await cluster.pods("shop", "shop")
+    await cluster.set_gate(pod(), SetGate(open=False, reason="Server"), NOW)
+    await cluster.delete_pod(pod(), None)
+    await cluster.apply_server_status(server(), {})
+    assert set(api.timeouts) == {10}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param("", 0, id="none"),
+        pytest.param("7", 7, id="seconds"),
+        pytest.param("9" * 5000, 30, id="too long"),
+        pytest.param("-1", 0, id="below 0"),
+        pytest.param("Tue, 25 Nov 2036 08:00:00 GMT", 0, id="a date"),
+    ],
+)
+async def test_how_long_an_api_server_asks_to_wait(value: str, seconds: float) -> None:
+    api = FakeApi(shop=429)
+    api.retry_after = value
+    with pytest.raises(ClusterError) as refused:
+        await KubeCluster(api, []).pod("shop", "shop-0")
+    assert refused.value.retry_after == seconds
 
 
 async def test_of_chosen_namespaces_each_is_listed_and_nothing_else() -> None:

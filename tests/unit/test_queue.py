@@ -149,6 +149,17 @@ async def test_failures_back_off_and_a_success_forgets_them(caplog: pytest.LogCa
     assert "etcd is away" in caplog.text
 
 
+async def test_an_api_server_that_asks_to_wait_is_not_asked_earlier() -> None:
+    clock = Clock()
+    busy = ClusterError(429, "too many requests", retry_after=7)
+    worker = Worker(clock, {A: [busy, None]})
+    queue = Queue(worker, clock)
+    queue.add(A)
+    async with running(queue):
+        await pass_time(clock, queue, 10)
+    assert worker.times(A) == [0.0, 7.0]
+
+
 def test_back_off_doubles_up_to_a_limit() -> None:
     assert [back_off(count, 0.5) for count in (1, 2, 3, 7, 8, 2000)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0]
     assert [back_off(count, 5.0, 600.0) for count in (1, 2, 7, 8, 2000)] == [5.0, 10.0, 320.0, 600.0, 600.0]

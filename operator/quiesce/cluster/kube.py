@@ -28,6 +28,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS = 10
+# An admission webhook may take 30 s (`timeoutSeconds`); the API server's answer then names it.
+ADMISSION_SECONDS = 40
+# The operator retries whatever fails at least this often, even if the API server asks for more time.
+MOST_RETRY_AFTER_SECONDS = 30.0
 JSON = "application/json"
 # With its charset: the client sends a body of an unknown type unchanged.
 APPLY = "application/apply-patch+yaml; charset=utf-8"
@@ -161,13 +165,15 @@ class KubeCluster:
         return await self._list(QUOTAS, namespace, "", ResourceQuota)
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod:
-        return await self._send("POST", PODS, manifest["metadata"]["namespace"], Pod, manifest)
+        namespace = manifest["metadata"]["namespace"]
+        return await self._send("POST", PODS, namespace, Pod, manifest, within=ADMISSION_SECONDS)
 
     async def try_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
         # Only the dry run validates strictly: creating a pod that is needed must not fail because of a misspelt field.
         query = [("dryRun", "All"), ("fieldValidation", "Strict")]
         namespace = manifest["metadata"]["namespace"]
-        return await self._send("POST", PODS, namespace, dict[str, Any], manifest, query=query)
+        kind = dict[str, Any]
+        return await self._send("POST", PODS, namespace, kind, manifest, query=query, within=ADMISSION_SECONDS)
 
     async def adopt_pod(self, pod: Pod, owner: dict[str, Any], gone: str) -> Pod:
         own = pod.metadata
@@ -209,9 +215,7 @@ class KubeCluster:
         await self._delete(_named(PODS, pod.metadata.name), pod.metadata.namespace, options)
 
     async def apply_server(self, manifest: dict[str, Any]) -> AppServer:
-        metadata = manifest["metadata"]
-        path = _named(SERVERS, metadata["name"])
-        return await self._send("PATCH", path, metadata["namespace"], AppServer, manifest, content=APPLY)
+        return await self._apply(SERVERS, manifest, AppServer)
 
     async def replace_template(self, server: AppServer, template: dict[str, Any]) -> AppServer:
         own = server.metadata
@@ -219,15 +223,17 @@ class KubeCluster:
             {"op": "test", "path": "/metadata/uid", "value": own.uid},
             {"op": "replace", "path": "/spec/template", "value": template},
         ]
-        return await self._send("PATCH", _named(SERVERS, own.name), own.namespace, AppServer, patch, content=JSON_PATCH)
+        path = _named(SERVERS, own.name)
+        return await self._send(
+            "PATCH", path, own.namespace, AppServer, patch, content=JSON_PATCH, within=ADMISSION_SECONDS
+        )
 
     async def delete_server(self, namespace: str, name: str, uid: str) -> None:
         await self._delete(_named(SERVERS, name), namespace, {"preconditions": {"uid": uid}})
 
     async def apply_object(self, manifest: dict[str, Any]) -> Kept:
-        metadata, (collection, kind) = manifest["metadata"], KEPT[manifest["kind"]]
-        path = _named(collection, metadata["name"])
-        return await self._send("PATCH", path, metadata["namespace"], kind, manifest, content=APPLY)
+        collection, kind = KEPT[manifest["kind"]]
+        return await self._apply(collection, manifest, kind)
 
     async def delete_object(self, kind: str, namespace: str, name: str, uid: str) -> None:
         await self._delete(_named(KEPT[kind][0], name), namespace, {"preconditions": {"uid": uid}})
@@ -301,6 +307,13 @@ class KubeCluster:
             "PATCH", _named(path, own.name, "status"), own.namespace, type(owner), manifest, content=APPLY
         )
 
+    async def _apply(self, collection: str, manifest: dict[str, Any], kind: type[T]) -> T:
+        own = manifest["metadata"]
+        path = _named(collection, own["name"])
+        return await self._send(
+            "PATCH", path, own["namespace"], kind, manifest, content=APPLY, within=ADMISSION_SECONDS
+        )
+
     async def _find(self, path: str, namespace: str, kind: type[T]) -> T | None:
         return await _if_there(self._send("GET", path, namespace, kind))
 
@@ -339,6 +352,7 @@ class KubeCluster:
         *,
         content: str = JSON,
         query: list[tuple[str, str]] | None = None,
+        within: Seconds = REQUEST_TIMEOUT_SECONDS,
     ) -> T:
         query = list(query or [])
         if content == APPLY:
@@ -356,14 +370,22 @@ class KubeCluster:
                 body=_yaml(body) if content == APPLY else body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT_SECONDS)
+            response = await self._api.call_api(*request, _request_timeout=within)
             raw = await response.read()
-        except (TimeoutError, aiohttp.ClientError, ssl.SSLError) as error:
+        except TimeoutError as error:
+            raise ClusterError(0, f"the API server did not answer within {within:g} s") from error
+        except (aiohttp.ClientError, ssl.SSLError) as error:
             raise ClusterError(0, f"the API server did not answer: {error!r}") from error
         self.clock.hear(response.headers.get("Date"), sent_at)
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise ClusterError(response.status, _message(raw))
+            retry_after = _retry_after(response.headers.get("Retry-After", ""))
+            raise ClusterError(response.status, _message(raw), retry_after)
         return msgspec.json.decode(raw, type=kind)
+
+
+def _retry_after(value: str) -> Seconds:
+    """A date, which the header may also contain (RFC 9110), counts as nothing: the API server writes seconds."""
+    return min(float(value), MOST_RETRY_AFTER_SECONDS) if value.isascii() and value.isdigit() else 0
 
 
 def _yaml(body: object) -> bytes:

@@ -18,8 +18,10 @@ Own = TypeVar("Own", AppServer, ServerGroup)
 class ClusterError(Exception):
     """A request that the API server refused or did not answer; the message is the API server's own, safe to show."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: Seconds = 0) -> None:
+        """`retry_after`: how long the API server asks to wait before the next request."""
         self.status = status
+        self.retry_after = retry_after
         self.message = shown(message)
         super().__init__(self.message)
 

@@ -85,9 +85,9 @@ class Queue:
             self._failures.pop(key, None)
         except Exception as error:
             count = self._failures[key] = self._failures.get(key, 0) + 1
-            wake = back_off(count, FIRST_RETRY_SECONDS)
-            # Problems with the API server get one line; anything else is a bug, and gets a traceback.
-            trace = None if isinstance(error, ClusterError) else error
+            wake, trace = back_off(count, FIRST_RETRY_SECONDS), True
+            if isinstance(error, ClusterError):  # gets one line; anything else is a bug, and gets a traceback
+                wake, trace = max(wake, error.retry_after), False
             said = str(error) or f"{type(error).__name__} within {TURN_SECONDS:g} s"
             logger.warning("%s %s/%s: %s; retrying in %g s", *key, said, wake, exc_info=trace)
         finally:
