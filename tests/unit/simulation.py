@@ -13,8 +13,9 @@ import msgspec
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.group import GroupObservation, decide_group, is_pending
 from quiesce.decide.members import UNREADY_SECONDS, Member
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import Notes, Observation
 from quiesce.decide.podspec import template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
 from quiesce.decide.status import group_due, group_status, to_tell

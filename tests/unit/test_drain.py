@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import Notes, Observation
 from quiesce.decide.podspec import template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.server import decide
 from quiesce.model import names
 from quiesce.model.objects import Pod

@@ -11,8 +11,9 @@ import yaml
 
 from quiesce.decide.group import decide_group
 from quiesce.decide.members import Member
-from quiesce.decide.observation import Notes, Observation, Refusal
+from quiesce.decide.observation import Notes, Observation
 from quiesce.decide.podspec import build_pod, template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.server import decide
 from quiesce.decide.status import group_status, server_status
 from quiesce.model import names

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quiesce.decide.observation import REPEATED_SECONDS, NodeSays, Notes, Observation, Refusal, node_says
+from quiesce.decide.observation import REPEATED_SECONDS, NodeSays, Notes, Observation, node_says
 from quiesce.decide.podspec import build_pod, owner_reference, template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.server import decide
 from quiesce.model import names
 from quiesce.model.objects import (

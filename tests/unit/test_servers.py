@@ -199,6 +199,102 @@ async def test_a_refused_pod_is_reported_once_and_tried_again_later(code: int) -
     assert loop.world.pods[KEY].metadata.uid == "made-shop-0"
 
 
+TROUBLE = (0, 401, 404, 409, 429, 502, 503, 504)
+
+
+@pytest.mark.parametrize("code", TROUBLE)
+async def test_a_pod_whose_creation_keeps_failing_is_reported_when_it_lasts(code: int) -> None:
+    cluster = FakeCluster(new())
+    cluster.refuse = refusing("create_pod", code)
+    loop = Loop(cluster, new())
+    await pass_time(loop, 9)
+    assert loop.events.reasons() == []
+    assert "CreatePodRefused" not in reasons(loop).values()
+    await pass_time(loop, 51)
+    assert reasons(loop)["Stalled"] == "CreatePodRefused"
+    assert "create_pod shop-0 is refused" in [c.message for c in loop.said().status.conditions]
+    assert loop.events.reasons() == ["CreatePodRefused"]
+    assert cluster.count("create_pod") <= 8
+    assert cluster.count("server_status") <= 4
+    cluster.refuse = refusing("nothing", code)
+    await pass_time(loop, 31)
+    assert cluster.holds_pod(*KEY)
+
+
+@pytest.mark.parametrize("code", [403, *TROUBLE])
+async def test_a_gate_that_can_not_be_closed_keeps_a_server_that_is_suspended_in_service(code: int) -> None:
+    """Its Services still send it requests."""
+    one = server(annotations={names.SUSPEND: "true"})
+    cluster = Kubelet(one, pod())
+    cluster.refuse = refusing("set_gate", code)
+    loop = Loop(cluster, one, pod())
+    await pass_time(loop, 60)
+    assert cluster.latest(pod()).holds(names.GATE)
+    assert FakeWildFly.opened[-1].done == []
+    assert reasons(loop)["Stalled"] == "SetGateRefused"
+    assert 2 < cluster.count("set_gate") <= 8
+
+
+@pytest.mark.parametrize("code", [403, *TROUBLE])
+async def test_a_gate_that_can_not_be_closed_keeps_no_pod_that_is_deleted_from_its_drain(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not in the endpoints any more, and ends soon, drained or not."""
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    one, going = server(), pod(leaving_for=0)
+    cluster = Kubelet(one, going)
+    cluster.refuse = refusing("set_gate", code)
+    loop = Loop(cluster, one, going)
+    await pass_time(loop, 15)
+    assert FakeWildFly.opened[-1].done[:2] == ["shed", "suspend"]
+    assert "stop" in FakeWildFly.opened[-1].done
+    assert cluster.count("set_gate") <= 8
+
+
+async def test_a_gate_of_a_deleted_pod_is_closed_before_the_drain_if_only_a_moment_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    one, going = server(), pod(leaving_for=0)
+    cluster = Kubelet(one, going)
+    cluster.refuse = refusing("set_gate", 503)
+    loop = Loop(cluster, one, going)
+    await pass_time(loop, 1)
+    cluster.refuse = refusing("nothing", 0)
+    await pass_time(loop, 1)
+    assert not cluster.latest(going).holds(names.GATE)
+    assert FakeWildFly.opened[-1].done in ([], ["shed"])
+
+
+async def test_a_bug_is_not_mistaken_for_a_refusal() -> None:
+    def fail(request: str, _: str) -> None:
+        if request == "create_pod":
+            raise KeyError("a bug")
+
+    cluster = FakeCluster(new())
+    cluster.refuse = fail
+    with pytest.raises(KeyError):
+        await Loop(cluster, new()).turn()
+
+
+async def test_a_conflict_with_a_change_is_decided_again_immediately() -> None:
+    """Another controller has changed the server since the watch reported it."""
+    one = server(finalizers=())
+    cluster = FakeCluster(one)
+    seen = cluster.latest(one)
+    cluster.put(seen)
+    loop = Loop(cluster, seen)
+
+    def refuse(request: str, _: str) -> None:
+        if request == "set_finalizers" and cluster.count("set_finalizers") == 1:
+            raise ClusterError(HTTPStatus.CONFLICT, "the object has been modified")
+
+    cluster.refuse = refuse
+    assert [await loop.turn() for _ in range(2)] == [0, 0]
+    assert names.FINALIZER in cluster.latest(one).metadata.finalizers
+    assert loop.events.reasons() == []
+
+
 def out_of_date(**annotations: str) -> AppServer:
     return server(template=template("wildfly:2"), annotations=annotations)
 
@@ -209,14 +305,10 @@ async def test_a_template_that_can_not_be_tried_holds_nothing_else_up(code: int)
     cluster = FakeCluster(asked, pod())
     cluster.refuse = refusing("check_pod", code)
     loop = Loop(cluster, asked, pod())
-    while await loop.turn() == 0:
-        pass
+    await pass_time(loop, 11)
     assert not cluster.latest(pod()).holds(names.GATE)
-    assert reasons(loop)["Progressing"] == "CheckTemplateRefused"
-    assert cluster.count("check_pod") == 1
-    loop.now += 1
-    await loop.turn()
-    assert cluster.count("check_pod") == 2
+    assert reasons(loop)["Stalled"] == "CheckTemplateRefused"
+    assert cluster.count("check_pod") <= 6
 
 
 async def test_two_refusals_are_paced_each_by_itself() -> None:

@@ -8,6 +8,7 @@ import pytest
 from quiesce.decide.group import decide_group
 from quiesce.decide.observation import Notes, Observation, Untold
 from quiesce.decide.podspec import template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.server import decide
 from quiesce.decide.status import (
     group_due,
@@ -20,7 +21,7 @@ from quiesce.decide.status import (
 )
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Pod, Running, Terminated, Waiting
-from quiesce.model.plan import CheckTemplate
+from quiesce.model.plan import ApplyServer, CheckTemplate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.text import MESSAGE_BYTES
@@ -71,6 +72,11 @@ def test_a_status_stays_small_and_clean_whatever_others_write(o: Observation) ->
     assert server_events(look(replace(o.server, status=told(o)), at=o.pod), plan) == ()
 
 
+def never(name: str, message: str) -> Refusal:
+    """An AppServer that the API server does not accept."""
+    return Refusal(ApplyServer({"metadata": {"name": name}}), "", message, NOW)
+
+
 def test_a_groups_status_stays_small_whatever_others_write() -> None:
     of = group(20, annotations={names.SUSPEND: ROT})
     bad = status(
@@ -78,7 +84,7 @@ def test_a_groups_status_stays_small_whatever_others_write() -> None:
     )
     o = replace(
         look_at_group(of, *(member(number, of, status=bad) for number in range(20))),
-        refused=tuple((f"{number:0253}", ROT) for number in range(20)),
+        refused=tuple(never(f"{number:0253}", ROT) for number in range(20)),
     )
     plan = decide_group(o)
     written = msgspec.json.encode(group_status(o, plan))
@@ -311,7 +317,7 @@ def test_a_group_reports_the_phases_it_goes_through() -> None:
 
 def test_a_group_that_needs_help_says_so_in_an_event_once() -> None:
     """Where it is refused what it makes, there is no server that could."""
-    shop, refused = group(1), (("shop-0", "a label that is none"),)
+    shop, refused = group(1), (never("shop-0", "a label that is none"),)
     o = replace(look_at_group(shop), refused=refused)
     assert [(note.reason, note.message) for note in group_events(o, decide_group(o)) if note.warning] == [
         ("ServersNeedHelp", "shop-0: a label that is none")

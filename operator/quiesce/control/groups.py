@@ -13,6 +13,7 @@ from quiesce.cluster.port import Cluster, ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.events import Recorder
 from quiesce.control.queue import FIRST_RETRY_SECONDS, back_off
+from quiesce.control.refusals import refused
 from quiesce.decide.group import (
     TAKEN,
     GroupObservation,
@@ -26,6 +27,7 @@ from quiesce.decide.group import (
 from quiesce.decide.kept import is_so
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.status import group_due, group_events, group_status, status_refused
 from quiesce.model import names
 from quiesce.model.objects import Kept
@@ -44,9 +46,6 @@ from quiesce.model.times import Seconds
 TAKEN_RETRY_SECONDS = 10.0
 # Acts of a group that are left over when webhooks or the API server are slow to refuse wait for the next reconcile.
 TURN_SECONDS = 5.0
-FIRST_REFUSED_SECONDS = 1.0
-# Each retry may return a different message for the same refusal; it is updated only so often.
-REWORDED_SECONDS = 10.0
 # If writing the status fails without a refusal, it is tried so often before the reconcile continues without it.
 UNANSWERED_STATUS_TRIES = 3
 # An apply doesn't remove what others have added.
@@ -58,23 +57,13 @@ EDITED = (
 logger = logging.getLogger(__name__)
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """Why an act of a group was refused, since when with this message, and when it is retried."""
-
-    act: Act
-    message: str
-    since: Seconds
-    retry_at: Seconds
-    count: int = 1
-
-
 class Groups:
     def __init__(self, cluster: Cluster, world: World, clock: Clock, events: Recorder) -> None:
         self._cluster = cluster
         self._world = world
         self._clock = clock
         self._events = events
-        self._refused: dict[tuple[str, str], dict[str, Refused]] = {}  # for each group, by what is refused
+        self._refused: dict[tuple[str, str], dict[str, Refusal]] = {}  # for each group, by what is refused
         self._written: dict[tuple[str, str], Seconds] = {}
         # Statuses that could not be written: how often in a row, and when they are retried.
         self._unwritten: dict[tuple[str, str], tuple[int, Seconds]] = {}
@@ -102,24 +91,25 @@ class Groups:
             # Otherwise, it is written afterwards: a server that is taken out now need not be counted as serving.
             observation, plan = await self._tell(observation, plan)
         before = self._refused.get((namespace, name), {})
-        refused, is_done = await self._act(observation.group, plan.acts, before)
-        self._refused[namespace, name] = refused
-        if refused.keys() != before.keys() or not is_done:
+        failed, is_done = await self._act(observation.group, plan.acts, before)
+        self._refused[namespace, name] = failed
+        if failed.keys() != before.keys() or not is_done:
             return 0  # to report it, or to continue
-        if refused:
-            return max(0.0, min(refusal.retry_at for refusal in refused.values()) - self._clock.tick())
+        if failed:
+            retry_in = min(refusal.retry_at for refusal in failed.values()) - self._clock.tick()
+            return max(0.0, min(retry_in, math.inf if plan.wake is None else plan.wake))
         if observation.taken | observation.going and not plan.acts:
             return TAKEN_RETRY_SECONDS  # no watch reports when such a name is free again
         return 0 if plan.acts else plan.wake
 
     async def _act(
-        self, group: ServerGroup, acts: Sequence[Act], before: Mapping[str, Refused]
-    ) -> tuple[dict[str, Refused], bool]:
-        """What is refused now, and whether everything that was due has been tried.
+        self, group: ServerGroup, acts: Sequence[Act], before: Mapping[str, Refusal]
+    ) -> tuple[dict[str, Refusal], bool]:
+        """What has failed, and whether everything that was due has been tried.
 
-        An object that the API server refuses must not keep the others from being created.
+        An object for which the API server fails must not keep the others from being created.
         """
-        ends_at, refused, is_done = self._clock.tick() + TURN_SECONDS, dict[str, Refused](), True
+        ends_at, failed, is_done = self._clock.tick() + TURN_SECONDS, dict[str, Refusal](), True
 
         def due_at(act: Act) -> Seconds:
             known = before.get(subject(act))
@@ -133,23 +123,21 @@ class Groups:
             elif is_due:
                 is_done = False
             if known:
-                refused[name] = known
-        in_order = {name: refused[name] for name in map(subject, acts) if name in refused}
+                failed[name] = known
+        in_order = {name: failed[name] for name in map(subject, acts) if name in failed}
         return in_order, is_done
 
-    async def _try(self, group: ServerGroup, act: Act, before: Refused | None) -> Refused | None:
+    async def _try(self, group: ServerGroup, act: Act, before: Refusal | None) -> Refusal | None:
         try:
             await self._do(group, act)
         except ClusterError as error:
             if isinstance(act, ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_group(group)  # decide again from what is there now
-                return None
-            if not error.is_refusal:
-                raise
-            now, count = self._clock.tick(), before.count + 1 if before and before.act == act else 1
-            keeps = before is not None and now - before.since < REWORDED_SECONDS
-            message, since = (before.message, before.since) if before and keeps else (error.message, now)
-            return Refused(act, message, since, now + back_off(count, FIRST_REFUSED_SECONDS), count)
+                live = await self._look_at_group(group)
+                if live is None or live.metadata.resource_version != group.metadata.resource_version:
+                    return None  # decide again from what is there now
+            logger.warning("%s/%s: %s: %s", *group.metadata.key, subject(act), error)
+            same = before if before and before.act == act else None
+            return refused(act, error, same, self._clock.tick())
         return None
 
     def _observe(self, group: ServerGroup) -> GroupObservation:
@@ -158,7 +146,7 @@ class Groups:
         free = names_to_fill(group, members)
         others = [other for name in free if (other := self._world.servers.get((own.namespace, name)))]
         going = frozenset(other.metadata.name for other in others if other.metadata.deletion_timestamp)
-        refused = self._refused.get((own.namespace, own.name), {})
+        failed = self._refused.get((own.namespace, own.name), {})
         return GroupObservation(
             now=self._clock.now(),
             group=group,
@@ -166,7 +154,7 @@ class Groups:
             taken=frozenset(other.metadata.name for other in others) - going,
             going=going,
             kept=self._kept(group),
-            refused=tuple((name, refusal.message) for name, refusal in refused.items()),
+            refused=tuple(refusal.moved(self._clock.offset) for refusal in failed.values()),
             labelled_for=self._labelled_for(group, members),
         )
 

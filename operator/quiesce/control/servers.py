@@ -15,9 +15,10 @@ from quiesce.control.dryruns import UnansweredError
 from quiesce.control.events import Recorder
 from quiesce.control.groups import UNANSWERED_STATUS_TRIES, is_member, look_at_pods, members_of
 from quiesce.control.queue import back_off
+from quiesce.control.refusals import FIRST_REFUSED_SECONDS, refused
 from quiesce.control.templates import Templates
 from quiesce.decide.members import Member
-from quiesce.decide.observation import NodeSays, Notes, Observation, Refusal, node_says
+from quiesce.decide.observation import NodeSays, Notes, Observation, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, status_refused, to_tell, unwritten
 from quiesce.decide.target import has_room
@@ -29,7 +30,6 @@ from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 
-FIRST_RETRY_SECONDS = 1.0
 # A server that doesn't respond to a shed may do so soon; one that refuses may be in the middle of something else.
 UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
 # How often a stalled server's count of active requests is written.
@@ -217,7 +217,7 @@ class Servers:
             if not error.is_refusal and count < UNANSWERED_STATUS_TRIES:
                 self._notes[key] = replace(self._notes[key], unwritten=count)
                 raise
-            write_at = o.now + back_off(count, FIRST_RETRY_SECONDS)
+            write_at = o.now + back_off(count, FIRST_REFUSED_SECONDS)
             self._notes[key] = replace(self._notes[key], unwritten=count, write_at=write_at)
             self._events.record(o.server, status_refused(error.message), o.now)
             return None
@@ -236,34 +236,31 @@ class Servers:
 
     async def _try(self, o: Observation, act: Act) -> None:
         """Perform the act, or note why it failed: the next decision reports that and waits."""
-        key, kind, refusal = o.server.metadata.key, type(act).__name__, None
+        key, before, refusal = o.server.metadata.key, o.notes.refused(act), None
         try:
             await self._do(o, act)
         except UnansweredError:
             return  # decide again: in the meantime, something else may have to be done
         except AdminError as error:
-            refusal = self._refused(o, act, f"Admin{error.failure.kind}", error.failure.message)
+            refusal = refused(act, error, before, self._now(key))
             tries = UNANSWERED_SHED_TRIES if error.failure.kind == "Unreachable" else REFUSED_SHED_TRIES
             if isinstance(act, acts.Shed) and refusal.count >= tries:
                 # A drain works without it, but clients are not asked to close kept-alive connections.
                 self._notes[key] = replace(self._notes[key], shed_refused=error.failure.message)
         except ClusterError as error:
-            if isinstance(act, acts.ConsumeAnnotation) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_server(o.server)
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT) and await self._has_changed(o):
                 return  # decide again from what is there now
-            if isinstance(act, acts.CreatePod) and error.status == HTTPStatus.CONFLICT:
-                await self._look_at_pod(o.server)  # there may be a pod that the watch doesn't show
-            elif not error.is_refusal and not isinstance(act, acts.CheckTemplate):
-                raise
-            refusal = self._refused(o, act, f"{kind}Refused", error.message)
+            refusal = refused(act, error, before, self._now(key))
         self._notes[key] = self._notes[key].after(act, refusal, self._now(key))
-        logger.debug("%s/%s: %s %s", *key, kind, refusal.message if refusal else "done")
+        level, said = (logging.WARNING, refusal.message) if refusal else (logging.DEBUG, "done")
+        logger.log(level, "%s/%s: %s: %s", *key, type(act).__name__, said)
 
-    def _refused(self, o: Observation, act: Act, reason: str, message: str) -> Refusal:
-        before = o.notes.refused(act)
-        now, count = self._now(o.server.metadata.key), before.count + 1 if before else 1
-        retry_at, since = now + back_off(count, FIRST_RETRY_SECONDS), before.since if before else now
-        return Refusal(act=act, reason=reason, message=message, retry_at=retry_at, count=count, since=since)
+    async def _has_changed(self, o: Observation) -> bool:
+        """Whether the server or its pod is not as the act assumed; the watch may not show a pod that exists."""
+        server = await self._look_at_server(o.server)
+        await self._look_at_pod(o.server)
+        pod = self._world.pods.get(o.server.metadata.key)
+        return _version(server) != _version(o.server) or _version(pod) != _version(o.pod)
 
     async def _do(self, o: Observation, act: Act) -> None:
         server, pod, cluster, world = o.server, o.pod, self._cluster, self._world
@@ -324,6 +321,10 @@ def _may_be_otherwise(server: AppServer, pod: Pod | None) -> bool:
     if pod is None:
         return server.status.state not in (None, "Pending", "Stopped")
     return not pod.metadata.is_owned_by(server.metadata.uid) or names.MANAGED not in pod.metadata.labels
+
+
+def _version(thing: AppServer | Pod | None) -> str:
+    return thing.metadata.resource_version if thing else ""
 
 
 def _serves(pod: Pod | None) -> bool:

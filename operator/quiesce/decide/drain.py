@@ -72,15 +72,17 @@ def _closing(o: Observation, drain: Drain) -> SetGate | None:
     """The step that closes the gate, if it is still open.
 
     The endpoints of a pod that is being deleted are not ready, regardless of its gate. The gate is closed then for the
-    label and for readers of the condition: if that is refused, the drain, whose time is limited, continues without it.
+    label and for readers of the condition: if that is refused, or keeps failing, the drain, whose time is limited,
+    continues without it.
     """
     if o.pod is None or not o.pod.holds(names.GATE):
         return None
     served = o.container.container_id if o.container and o.was_reached else ""
     closing = SetGate(open=False, reason=drain.scope, served_container=served)
+    refusal = o.notes.refused(closing)
     if o.leaving and (
         o.server.spec.withdrawal == "Termination"
-        or o.notes.refused(closing)
+        or (refusal and (not refusal.may_pass or o.leaving_for >= NO_EFFECT_SECONDS))
         or o.in_vain_for(closing) >= NO_EFFECT_SECONDS
     ):
         return None

@@ -9,6 +9,7 @@ from quiesce.decide.budget import max_unavailable
 from quiesce.decide.kept import keep, selects_label_in
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
 from quiesce.decide.podspec import owner_reference, template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import accepted_suspend, aim_of
 from quiesce.decide.target import flaw, flaw_of_group, is_serving, servers_wanted, target_hash, target_spec
 from quiesce.model import names
@@ -29,8 +30,13 @@ class GroupObservation(msgspec.Struct, frozen=True):
     taken: frozenset[str] = frozenset()  # names that the group needs, of servers that are not its own
     going: frozenset[str] = frozenset()  # and of such ones that are being deleted, which it waits for
     kept: tuple[Kept, ...] = ()  # what it maintains besides its servers, as far as it exists
-    refused: tuple[tuple[str, str], ...] = ()  # what the API server refused or changed, and why
+    refused: tuple[Refusal, ...] = ()  # acts that failed, or whose result someone else has changed
     labelled_for: Seconds | None = None  # for how long every pod with an open gate is known to have its label
+
+    @property
+    def stuck(self) -> dict[str, str]:
+        """What has been failing for long enough to need attention, and why."""
+        return {subject(refusal.act): refusal.message for refusal in self.refused if self.now >= refusal.stalls_at}
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -69,7 +75,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
         held_by=_held_by(o, wanted, serving, updated),
         stalled=(
             *((name, TAKEN) for name in sorted(o.taken)),
-            *o.refused,
+            *o.stuck.items(),
             *(((group.metadata.name, bad),) if bad else ()),
             *((m.name, message) for m in o.members if (message := _stalled(m)) and (message != bad)),
         ),
@@ -87,7 +93,8 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     if names.RESTART not in group.metadata.annotations:
         return replace(plan, acts=acts)
     consume = ConsumeAnnotation(names.RESTART)
-    if names.RESTART in dict(o.refused):  # it is already recorded; only the annotation can't be removed
+    if any(refusal.act == consume for refusal in o.refused):
+        # It is already recorded; only the annotation can't be removed.
         return replace(plan, acts=(*acts, consume))
     # The status that records it also reports the rollout that it starts.
     after = decide_group(replace(o, group=_restarted(group, o.now)))
@@ -101,6 +108,7 @@ def without_restart(o: GroupObservation) -> GroupPlan:
 
 def _wakes(o: GroupObservation, wanted: list[Member]) -> Iterator[Seconds]:
     """How long until each change that is due and that no watch reports."""
+    yield from (refusal.stalls_at - o.now for refusal in o.refused if o.now < refusal.stalls_at)
     for member in wanted:
         left = UNREADY_SECONDS - member.unready_for(o.now)
         if 0 < left < UNREADY_SECONDS:
@@ -271,8 +279,8 @@ def _complaints(group: ServerGroup) -> tuple[Note, ...]:
 
 
 def is_pending(o: GroupObservation, plan: GroupPlan) -> bool:
-    """Whether anything is left to do besides what the API server refused."""
-    return any(subject(act) not in dict(o.refused) for act in plan.acts)
+    """Whether anything is left to do besides what keeps failing."""
+    return any(subject(act) not in o.stuck for act in plan.acts)
 
 
 def subject(act: Act) -> str:

@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 
 from quiesce.decide.podspec import admin_port, template_hash
+from quiesce.decide.refusal import Refusal
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod, Target
 from quiesce.model.plan import (
@@ -38,8 +39,6 @@ REPEATED_SECONDS = 30
 SILENT_SECONDS = 5
 # A problem with a server that lasts for less may be a pause, a reload or a new Secret, and resolve itself.
 PASSING_SECONDS = 30
-# A refusal that lasts for less may come from a webhook that restarts, or a namespace that is still being set up.
-REFUSED_SECONDS = 10
 # An autoscaler adds a node, and a node reboots, within about this time.
 NODE_COMES_SECONDS = 120
 
@@ -65,20 +64,6 @@ OWN_TIMES = (
     "checked_at",
     "write_at",
 )
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """An act that failed, and when it may be retried."""
-
-    act: Act
-    reason: str
-    message: str
-    retry_at: Seconds
-    count: int = 1
-    since: Seconds = 0  # when it failed for the first time
-
-    def moved(self, by: Seconds) -> Self:
-        return msgspec.structs.replace(self, retry_at=self.retry_at + by, since=self.since + by)
 
 
 class Untold(msgspec.Struct, frozen=True):
@@ -252,6 +237,13 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def leaving(self) -> bool:
         return self.pod is not None and self.pod.metadata.deletion_timestamp is not None
+
+    @property
+    def leaving_for(self) -> Seconds:
+        """How long ago its pod was deleted; its deletionTimestamp includes the grace period."""
+        gone_at = seconds(self.pod.metadata.deletion_timestamp) if self.pod else None
+        grace = (self.pod.metadata.deletion_grace_period_seconds if self.pod else None) or 0
+        return 0 if gone_at is None else self.now - (gone_at - grace)
 
     @property
     def overdue_in(self) -> Seconds:

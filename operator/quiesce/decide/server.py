@@ -21,10 +21,8 @@ from quiesce.decide.observation import (
     OUT_OF_SERVICE,
     OVERDUE_SECONDS,
     PASSING_SECONDS,
-    REFUSED_SECONDS,
     NodeSays,
     Observation,
-    Refusal,
 )
 from quiesce.decide.podspec import (
     BadTemplateError,
@@ -34,6 +32,7 @@ from quiesce.decide.podspec import (
     pod_labels,
     template_hash,
 )
+from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
 from quiesce.decide.target import flaw, flaw_of_group, target_spec
 from quiesce.model import names
@@ -156,8 +155,9 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
 def _told(o: Observation, plan: ServerPlan, refusal: Refusal | None) -> ServerPlan:
     if refusal is None or (refusal.count == 1 and isinstance(refusal.act, Shed)):
         return plan  # it is retried soon, or given up
-    stalls_at = refusal.since + REFUSED_SECONDS
-    told = replace(plan, stalled=refusal.reason, stalls_at=stalls_at, message=refusal.message)
+    if o.now < refusal.tell_at:
+        return _awake(plan, refusal.tell_at - o.now)
+    told = replace(plan, stalled=refusal.reason, stalls_at=refusal.stalls_at, message=refusal.message)
     before = o.server.status
     is_known = refusal.count > 1 and (plan.state, plan.drain, plan.finished) == (before.state, before.suspend, None)
     # Each retry may return a different message for the same problem.

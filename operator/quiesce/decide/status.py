@@ -2,7 +2,7 @@
 
 import msgspec
 
-from quiesce.decide.group import GroupObservation, GroupPlan, is_pending
+from quiesce.decide.group import GroupObservation, GroupPlan, is_pending, subject
 from quiesce.decide.observation import Observation, Untold
 from quiesce.decide.requests import accepted_suspend, aim_of, declared_of, strongest
 from quiesce.decide.warnings import proxied, unsafe_probe
@@ -237,6 +237,7 @@ def _why(o: GroupObservation, plan: GroupPlan) -> tuple[str, ...]:
         for condition in member.server.status.conditions
         if condition.type == "Progressing" and condition.status == "True" and condition.message
     }
+    said |= {subject(refusal.act): refusal.message for refusal in o.refused if o.now >= refusal.tell_at}
     said |= dict.fromkeys(o.going, "its predecessor is being deleted")
     return tuple(f"{name} ({shown(said[name], QUOTE_BYTES)})" if name in said else name for name in plan.waits_for)
 
