@@ -189,7 +189,7 @@ def test_a_service_that_the_api_server_refuses_is_said_and_stops_nothing_else(we
     (family,) = spec(web)["ipFamilies"]
     other = {"ports": PORTS, "ipFamilies": ["IPv6" if family == "IPv4" else "IPv4"]}
     web.group("web", replicas=1, fields={"service": other, "podDisruptionBudget": "None"})
-    stalled = wait("the group says it", lambda: refused(web), 10)
+    stalled = wait("the group says it", lambda: refused(web), 20)
     assert "Service web: " in stalled["message"]
     assert "ipFamilies" in stalled["message"]
     wait("its budget is gone", lambda: web.get("pdb", "web") is None, 10)

@@ -191,6 +191,7 @@ CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
 OTHERS = {
     *("AppServer", "ServerGroup", "Pod", "Service", "Event", "PodDisruptionBudget", "Normal", "Warning"),
     *("True", "False", "None", "Succeeded", "Failed", "ContainerCreating", "PodInitializing", "PodScheduled"),
+    *("ContainersReady", "PodReadyToStartContainers"),
     *("Managed", "AlwaysAllow", "RunContainerError", "ErrImagePull", "Always", "Report"),
     *("Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "In", "NotIn", "Exists", "DoesNotExist", "PriorityClass"),
     *("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity"),

@@ -79,6 +79,19 @@ def behind(seconds: float, *, started: bool = False) -> Any:
     return pod(served="", gate=False, container=None, init=(hangs,))
 
 
+def reloading(seconds: float | None) -> AppServer:
+    """A server that has served for an hour, and whose status has said for so long that it boots."""
+    since = moment(NOW - (3600 if seconds is None else seconds))
+    told = Condition("Progressing", "False" if seconds is None else "True", "Booting", "", since)
+    return server(status=status("Running" if seconds is None else "Starting", conditions=(told,)))
+
+
+def restarted(seconds: float, kind: str = "ContainersReady", **changes: Any) -> Any:
+    """A pod that has served, and whose containers went so long ago."""
+    ended = Condition(kind, "False", last_transition_time=moment(NOW - seconds))
+    return pod(container=None, ready=False, waiting=Waiting("ContainerCreating"), conditions=(ended,), **changes)
+
+
 BOOTS = pod(gate=False, served="", up_for=5)
 UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes are available")
 
@@ -139,6 +152,37 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
         ),
         pytest.param(look(new(), BOOTS, UNREACHABLE), "Starting", None, "", id="it does not answer yet"),
         pytest.param(look(new(), BOOTS, report(runs=False)), "Starting", None, "", id="it says that it starts"),
+        pytest.param(
+            look(new(), pod(gate=False, served="", up_for=599), report(runs=False)),
+            "Starting",
+            None,
+            "",
+            id="for 10 minutes: it may deploy large applications",
+        ),
+        pytest.param(
+            look(new(), pod(gate=False, served="", up_for=600), report(runs=False)),
+            "Starting",
+            None,
+            "BootOverdue",
+            id="for longer",
+        ),
+        pytest.param(
+            look(reloading(599), pod(ready=False), report(runs=False)),
+            "Starting",
+            None,
+            "",
+            id="a reload may take as long",
+        ),
+        pytest.param(
+            look(reloading(600), pod(ready=False), report(runs=False)),
+            "Starting",
+            None,
+            "BootOverdue",
+            id="and no longer",
+        ),
+        pytest.param(
+            look(reloading(None), pod(ready=False), report(runs=False)), "Starting", None, "", id="it has just begun"
+        ),
         pytest.param(look(new(), BOOTS, ADMIN_ONLY), "Starting", None, "", id="it has booted for administration only"),
         pytest.param(
             look(new(), pod(served="", gate=False, up_for=120), ADMIN_ONLY),
@@ -805,9 +849,15 @@ def test_a_container_that_is_awaited_is_looked_at_when_it_is_overdue() -> None:
     assert decide(look(new(), waiting("ContainerCreating"))).wake == pytest.approx(1)
 
 
-def test_a_container_that_has_just_ended_in_an_old_pod_is_not_reported_as_one_that_never_ran() -> None:
-    plan = decide(look(server(), pod(container=None, ready=False, created_at=NOW - 3600), None))
+@pytest.mark.parametrize("kind", ["ContainersReady", "PodReadyToStartContainers"])
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_container_that_does_not_come_back_in_a_pod_that_has_served_is_reported(kind: str, gate: bool) -> None:
+    """For example after its node was started again: the pod's network or a volume is missing."""
+    plan = decide(look(server(), restarted(119, kind, gate=gate), None))
     assert (plan.state, plan.stalled) == ("Starting", "")
+    assert gate or plan.wake == pytest.approx(1)
+    plan = decide(look(server(), restarted(120, kind, gate=gate), None))
+    assert (plan.state, plan.stalled) == ("Pending", "ContainerNotRunning")
 
 
 PORTLESS: dict[str, Any] = {"admin": replace(server().spec.admin, port="nowhere")}

@@ -588,7 +588,7 @@ def waits(reason: str, message: str = "") -> Pod:
 
 
 RUNS = container(container_id="containerd://3", state=ContainerState(running=Running(moment(NOW + 3600))))
-ENDED = container(state=ContainerState(terminated=Terminated(1, "Error")))
+ENDED = container(state=ContainerState(terminated=Terminated(1, "Error", moment(NOW + 3600))))
 UNREACHABLE = AdminFailure("Unreachable", "?")
 
 

@@ -20,6 +20,8 @@ SLOW_POLL_SECONDS = 5.0
 REPEAT_SECONDS = 1.0
 # A server that hasn't responded for so long since its container started needs attention.
 BOOT_STALLED_SECONDS = 120
+# A server that responds may deploy large applications: it has as long as a Deployment's progressDeadlineSeconds.
+BOOT_OVERDUE_SECONDS = 600
 # A pod that isn't Ready for so long while its server runs lacks something else.
 NOT_READY_STALLED_SECONDS = 120
 # What a container waits for in any normal start.
@@ -29,6 +31,8 @@ CRASH_LOOP, IMAGE_PULL = "CrashLoopBackOff", "ImagePullBackOff"
 # What a late Secret, volume or container runtime doesn't explain.
 CERTAIN = (CRASH_LOOP, IMAGE_PULL, "InvalidImageName", "ErrImageNeverPull")
 SAME_TROUBLE = {"RunContainerError": CRASH_LOOP, "ErrImagePull": IMAGE_PULL}
+# What the kubelet changes last when a pod loses its containers or its sandbox, for example in a reboot of its node.
+LOST = ("ContainersReady", "PodReadyToStartContainers")
 # For a server that has booted into a mode in which it accepts no requests.
 NOT_NORMAL = "NotInNormalMode"
 # How soon a new message for a problem that is already reported is written.
@@ -79,9 +83,22 @@ def _waiting_for_server(o: Observation, container: ContainerStatus) -> ServerPla
     up_for = _up_for(o, container)
     booting = replace(BOOTING, wake=_boot_poll(up_for))
     if not o.waits_for:
-        return booting
+        return booting if _booting_for(o, up_for) < BOOT_OVERDUE_SECONDS else _overdue(o, container)
     stalled = NOT_NORMAL if up_for >= BOOT_STALLED_SECONDS else ""  # the first part of a boot may run in another mode
     return replace(booting, reason=NOT_NORMAL, message=f"waiting for {o.waits_for}", stalled=stalled)
+
+
+def _booting_for(o: Observation, up_for: Seconds) -> Seconds:
+    """A server that has run also boots when it reloads, in the same container: from then on, its status progresses."""
+    since = o.now if o.told_settled else o.progressing_since or 0
+    return min(up_for, o.now - since)
+
+
+def _overdue(o: Observation, container: ContainerStatus) -> ServerPlan:
+    pod, report = cast("Pod", o.pod), cast("Report", o.admin)
+    log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name}"
+    message = f"the server has reported {report.server_state!r} for {BOOT_OVERDUE_SECONDS} s: see `{log}`"
+    return ServerPlan("Starting", "BootOverdue", message, stalled="BootOverdue", wake=SLOW_BOOT_POLL_SECONDS)
 
 
 def _up_for(o: Observation, container: ContainerStatus) -> Seconds:
@@ -122,10 +139,8 @@ def _waiting_for_container(o: Observation) -> ServerPlan:
     for init in pod.status.init_container_statuses:
         if init.state.running and not init.started:
             return _waiting_for_init(o, pod, init)
-    own, has_run = o.own_status, names.SERVED_CONTAINER in pod.metadata.annotations
-    if has_run or (own and (own.restart_count or own.state.terminated)):
-        return BOOTING  # the kubelet reports how the restart ends
-    since = [pod.metadata.creation_timestamp, *(at for status in statuses for at in _changes(status))]
+    lost = (condition.last_transition_time for kind in LOST if (condition := pod.condition(kind)))
+    since = [pod.metadata.creation_timestamp, *lost, *(at for status in statuses for at in _changes(status))]
     due = max((at.timestamp() for at in since if at), default=o.now) + BOOT_STALLED_SECONDS
     if o.now < due:
         return replace(BOOTING, wake=due - o.now)

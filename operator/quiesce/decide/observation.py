@@ -224,6 +224,12 @@ class Observation(msgspec.Struct, frozen=True):
         return told is not None and told.status == "False"
 
     @property
+    def progressing_since(self) -> Seconds | None:
+        """Since when the status says that something is left to do."""
+        told = self._told("Progressing")
+        return seconds(told.last_transition_time) if told and told.status == "True" else None
+
+    @property
     def drifted_since(self) -> Seconds | None:
         """Since when the status says that someone else has suspended the server."""
         drifted = self._told("Drifted")
