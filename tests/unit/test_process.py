@@ -16,6 +16,8 @@ from aiohttp import web
 
 from tests.cluster.paths import PROJECT
 
+# Only against a hang: on a busy machine, Python alone takes many seconds to import the operator.
+PATIENCE_SECONDS = 120.0
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/ops/leases"
 
 
@@ -67,7 +69,7 @@ class Process:
 
     async def is_ready(self) -> str:
         """What it says once it is."""
-        async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(self._url) as answer:
@@ -76,7 +78,7 @@ class Process:
                 await asyncio.sleep(0.05)
 
     async def ended(self) -> tuple[int, str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             _, said = await self.process.communicate()
         assert self.process.returncode is not None
         return self.process.returncode, said.decode()
@@ -150,7 +152,7 @@ async def test_a_template_with_as_many_levels_as_the_api_server_accepts_does_not
     metadata = '{"name": "deep", "namespace": "shop", "uid": "u", "resourceVersion": "1"}'
     api.servers = f'{{"metadata": {metadata}, "spec": {{"admin": {admin}, "template": {template}}}}}'
     assert await operator.is_ready() == "ok\n"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not any("deep" in path for path in api.lists):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert operator.process.returncode is None
