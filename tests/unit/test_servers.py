@@ -458,6 +458,48 @@ async def test_of_two_servers_that_a_quota_has_room_to_replace_one_by_one_one_is
     assert cluster.latest(pod("shop-1")).holds(names.GATE)
 
 
+@pytest.mark.parametrize("known_refused", [True, False])
+async def test_the_room_of_a_replaced_pod_in_a_quota_is_for_its_successor_not_for_a_surge(known_refused: bool) -> None:
+    """The quota has room for two pods: for as many as there are servers without the surge."""
+    of = group(2, max_surge=1, template=template("wildfly:2"))
+    first, second, surge = (
+        server(f"shop-{n}", of=of, template=template("wildfly:2"), status=status("Starting"), annotations=of_surge)
+        for n, of_surge in enumerate(({}, {}, {names.SURGE: "true"}))
+    )
+    cluster = FakeCluster(of, first, second, surge, pod(), pod("shop-1"))
+    quota_is_full = [True]
+
+    def refuse(request: str, name: str) -> None:
+        full = quota_is_full[0] or all(cluster.holds_pod("shop", f"shop-{n}") for n in (0, 1))
+        if request == "create_pod" and (full or cluster.holds_pod("shop", "shop-2")):
+            raise ClusterError(HTTPStatus.FORBIDDEN, f"pods {name!r} is forbidden: exceeded quota: exact")
+
+    cluster.refuse = refuse
+    loop = Loop(cluster, first, second, surge, pod(), pod("shop-1"))
+    loop.world.see_group(of)
+    loop.world.taken_up[KEY_OF_GROUP] = 1
+
+    async def surge_tries(turns: int) -> None:
+        for _ in range(turns):
+            await loop.servers.reconcile("shop", "shop-2")
+            loop.now += 1
+
+    if known_refused:
+        await surge_tries(3)
+    cluster.take("shop", "shop-1")
+    loop.world.forget_pod(("shop", "shop-1"), "pod-shop-1")
+    quota_is_full[0] = False  # the room comes back, and the surge server is there first
+    await surge_tries(40)
+    assert not cluster.holds_pod("shop", "shop-2")
+    told = {c.type: c.reason for c in loop.world.servers["shop", "shop-2"].status.conditions if c.status == "True"}
+    assert (told.get("Stalled") == "CreatePodRefused") is known_refused
+    assert known_refused or told["Progressing"] == "WaitsForOthers"
+    await loop.servers.reconcile("shop", "shop-1")
+    assert cluster.holds_pod("shop", "shop-1")
+    await surge_tries(1)
+    assert cluster.count("create_pod") == (4 if known_refused else 2)  # it tries again, and is refused
+
+
 async def test_the_finalizer_stays_while_there_is_a_pod_that_the_watch_does_not_show() -> None:
     leaving = server(deleted=True)
     cluster = FakeCluster(leaving, pod())

@@ -1,11 +1,13 @@
 """When a roll may take a server out that has its new template already: how many others serve is looked at again."""
 
+from typing import Any
+
 import pytest
 
 from quiesce.decide.members import UNREADY_SECONDS, Member
-from quiesce.decide.target import has_room
+from quiesce.decide.target import gives_way, has_room
 from quiesce.model import names
-from tests.unit.build import NOW, drain, group, member, pod, status, stray, template
+from tests.unit.build import GRACE, NOW, drain, group, member, pod, status, stray, template
 
 NEW = template("wildfly:2")
 SHOP = group(3, template=NEW)
@@ -58,3 +60,32 @@ def test_there_is_room_while_enough_others_serve(one: Member, others: list[Membe
 def test_a_server_that_has_not_served_for_a_while_takes_nothing_away(unready_for: float, room: bool) -> None:
     one = member(0, SHOP, pod("shop-0", unready_for=unready_for), template=NEW)
     assert has_room(SHOP, one, (is_out(1), is_out(2)), NOW) == room
+
+
+def lacks(ordinal: int, **changes: Any) -> Member:
+    return member(ordinal, SHOP, None, template=NEW, **changes)
+
+
+def leaves(ordinal: int, since: float = 1) -> Member:
+    return member(ordinal, SHOP, pod(f"shop-{ordinal}", leaving_for=since), template=NEW)
+
+
+@pytest.mark.parametrize(
+    ("others", "at_first", "once_refused"),
+    [
+        pytest.param([waits(0), waits(1)], False, False, id="nothing is replaced yet"),
+        pytest.param([waits(0), lacks(1)], True, True, id="one is being replaced"),
+        pytest.param([waits(0), leaves(1)], False, True, id="one is about to be: the surge may start if there is room"),
+        pytest.param([waits(0), leaves(1, GRACE + 1)], False, False, id="one does not go away: it may never"),
+        pytest.param([waits(0), lacks(1, desired_state="Stopped")], False, False, id="one is removed"),
+        pytest.param([waits(0), lacks(1, deleted=True)], False, False, id="one is deleted"),
+        pytest.param(
+            [lacks(3, annotations={names.SURGE: "true"})], False, False, id="surge servers don't wait for one another"
+        ),
+    ],
+)
+def test_a_surge_server_leaves_the_room_of_a_replaced_pod_to_its_successor(
+    others: list[Member], at_first: bool, once_refused: bool
+) -> None:
+    for refused, waits_for_it in ((False, at_first), (True, once_refused)):
+        assert gives_way(SHOP, tuple(others), NOW, refused=refused) == waits_for_it

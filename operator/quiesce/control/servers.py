@@ -21,7 +21,7 @@ from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, status_refused, to_tell, unwritten
-from quiesce.decide.target import has_room
+from quiesce.decide.target import gives_way, has_room
 from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
@@ -96,10 +96,15 @@ class Servers:
             group_is_ahead=group is not None and self._is_ahead(group),
             notes=notes,
         )
-        if group and observation.template_has_changed:
+        waits = pod is None and names.SURGE in server.metadata.annotations
+        if group and (waits or observation.template_has_changed):
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
-            room = has_room(group, Member(server, pod), others, observation.now)
-            observation = replace(observation, has_room=room)
+            refused = notes.refusal is not None and isinstance(notes.refusal.act, acts.CreatePod)
+            observation = replace(
+                observation,
+                has_room=has_room(group, Member(server, pod), others, observation.now),
+                gives_way=waits and gives_way(group, others, observation.now, refused=refused),
+            )
         if pod is None:
             await self._admins.drop(server)
             return observation.measured()

@@ -177,6 +177,7 @@ class Observation(msgspec.Struct, frozen=True):
     killed_at: Seconds | None = None  # when the kubelet began to restart the server's container
     group_is_ahead: bool = False  # whether its group has yet to update the servers' specs
     has_room: bool = True  # whether a rollout may take it out: enough others of its group serve
+    gives_way: bool = False  # whether it is a surge server, and pods of its group's other servers are created first
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
 

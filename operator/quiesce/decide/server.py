@@ -298,9 +298,14 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     if not aim.keep:
         return ServerPlan("Stopped", "Stopped", aim.reason)
     try:
-        return replace(BOOTING, act=CreatePod(build_pod(o.server, o.group)))
+        create = CreatePod(build_pod(o.server, o.group))
     except BadTemplateError as error:
         return ServerPlan("Pending", "BadTemplate", str(error), stalled="BadTemplate")
+    if o.gives_way:
+        waits = "the pods of the servers that are being replaced are created first: a quota may have no room for more"
+        behind = replace(BOOTING, reason="WaitsForOthers", message=waits, wake=REPEAT_SECONDS)
+        return _told(o, behind, o.notes.refused(create))
+    return replace(BOOTING, act=create)
 
 
 def _rollout(o: Observation) -> Aim:

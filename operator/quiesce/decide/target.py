@@ -9,7 +9,7 @@ from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import OwnMetadata
 from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
-from quiesce.model.times import Seconds
+from quiesce.model.times import Seconds, seconds
 
 replace = msgspec.structs.replace
 
@@ -75,6 +75,22 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
         return limit
     done = sum(is_serving(member, group) or not aim_of(member.server, group).serve for member in first)
     return replicas if done == replicas else max(replicas, min(len(kept), limit))
+
+
+def gives_way(group: ServerGroup, others: tuple[Member, ...], now: Seconds, *, refused: bool) -> bool:
+    """Whether a surge server leaves the room for a pod to a server that lacks one: a quota may have room for only one.
+
+    `refused`: whether the API server has rejected its pod. If so, it also waits for pods that are being deleted: their
+    successors get their room.
+    """
+
+    def comes_first(other: Member) -> bool:
+        if other.is_surge or not aim_of(other.server, group).keep:
+            return False
+        gone_at = seconds(other.pod.metadata.deletion_timestamp) if other.pod else now
+        return other.pod is None or (refused and gone_at is not None and now < gone_at)
+
+    return any(map(comes_first, others))
 
 
 def has_room(group: ServerGroup, one: Member, others: tuple[Member, ...], now: Seconds) -> bool:
