@@ -338,7 +338,7 @@ def test_a_port_that_is_renamed_goes_with_the_template_that_names_it() -> None:
 
 def test_a_restart_is_recorded_and_removed_before_anything_else() -> None:
     plan = decide_group(look_at_group(group(3, annotations={names.RESTART: "now"}), *serving(OLD, 0, 1)))
-    assert plan.acts == (ConsumeAnnotation(names.RESTART),)
+    assert plan.acts == (ConsumeAnnotation(names.RESTART, "now"),)
     assert plan.restart_requested_at == NOW
 
 

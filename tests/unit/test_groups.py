@@ -540,6 +540,9 @@ async def test_what_can_not_be_deleted_is_reported_and_stops_nothing_else(code: 
     assert loop.stalled().startswith("PodDisruptionBudget shop: delete_object")
 
 
+AGAIN = {names.RESTART: "once more"}
+
+
 async def test_a_restart_that_can_not_be_removed_from_the_group_is_requested_once() -> None:
     things = estate(replace(OLD, metadata=replace(OLD.metadata, annotations={names.RESTART: "now"})))
     cluster = FakeCluster(*things)
@@ -552,7 +555,11 @@ async def test_a_restart_that_can_not_be_removed_from_the_group_is_requested_onc
         loop.now += REFUSED_SECONDS
     assert len(stamps) == 1
     assert cluster.count("apply_server") == 1  # and it rolls
-    assert loop.stalled().startswith("quiesce.dev/restart: ")
+    assert loop.stalled().startswith("quiesce.dev/restart='now': ")
+    cluster.put(replace(known := cluster.latest(OLD), metadata=replace(known.metadata, annotations=AGAIN)))
+    loop.world.see_group(cluster.latest(OLD))
+    await loop.turn()
+    assert loop.world.groups[KEY].status.restart_requested_at == moment(loop.now)  # another value: another request
 
 
 async def test_words_that_change_with_every_try_are_no_reason_to_hurry() -> None:

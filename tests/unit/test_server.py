@@ -670,7 +670,7 @@ def test_removal_and_stop(observation: Observation, state: str, act: Act | None)
 
 def test_restart_makes_the_pod_out_of_date_and_takes_the_key_away() -> None:
     plan = decide(look(server(annotations={names.RESTART: "true"}), pod(uid="pod-1")))
-    assert (plan.act, plan.restart_pod_uid) == (ConsumeAnnotation(names.RESTART), "pod-1")
+    assert (plan.act, plan.restart_pod_uid) == (ConsumeAnnotation(names.RESTART, "true"), "pod-1")
     asked = server(status=status("Running", restart_pod_uid="pod-1"))
     checked = Notes(checked_template=template_hash(template()), checked_at=NOW)
     assert decide(look(asked, pod(uid="pod-1"), notes=checked)).state == "PreSuspend"
@@ -782,9 +782,9 @@ def test_a_request_with_nothing_to_act_on_says_so(observation: Observation, note
 
 
 def test_force_is_recorded_and_removed() -> None:
-    one = server(annotations={names.FORCE: "true"}, status=status("Suspending", OURS))
+    one = server(annotations={names.FORCE: "true", names.SUSPEND: "true"}, status=status("Suspending", OURS))
     plan = decide(look(one, pod(gate=False), report("SUSPENDING", active=1)))
-    assert plan.act == ConsumeAnnotation(names.FORCE)
+    assert plan.act == ConsumeAnnotation(names.FORCE, "true")
     assert plan.drain is not None
     assert plan.drain.forced
     assert (plan.state, plan.notes) == ("Suspending", ())
@@ -916,7 +916,7 @@ def test_an_act_that_someone_undoes_was_not_without_effect(
     assert decide(again).stalled == "NoEffect"
 
 
-RESTART = ConsumeAnnotation(names.RESTART)
+RESTART = ConsumeAnnotation(names.RESTART, "now")
 DENIED = Notes(aside=(Refusal(RESTART, "ConsumeAnnotationRefused", "denied", NOW + 9),))
 
 
@@ -953,7 +953,8 @@ def test_a_restart_that_can_not_be_removed_is_no_restart_of_the_next_pod(now: fl
 @pytest.mark.parametrize("now", [NOW, NOW + 9])
 def test_a_force_that_can_not_be_removed_is_none_of_the_next_drain(now: float) -> None:
     both = {names.FORCE: "now", names.SUSPEND: "true"}
-    denied = Notes(aside=(Refusal(ConsumeAnnotation(names.FORCE), "ConsumeAnnotationRefused", "denied", NOW + 9),))
+    asked = ConsumeAnnotation(names.FORCE, "now")
+    denied = Notes(aside=(Refusal(asked, "ConsumeAnnotationRefused", "denied", NOW + 9),))
     one = server(annotations=both, status=status("Suspending", OURS))
     plan = decide(look(one, pod(gate=False), report(active=1), notes=denied, now=now))
     assert plan.drain is not None
@@ -967,7 +968,7 @@ def test_one_that_someone_else_has_removed_is_forgotten() -> None:
 def test_force_acts_on_a_pod_that_leaves_before_its_drain_is_recorded() -> None:
     one = server(annotations={names.FORCE: "now"})
     plan = decide(look(one, pod(leaving_for=1), report(active=1), routes=("shop",)))
-    assert (plan.act, plan.notes) == (ConsumeAnnotation(names.FORCE), ())
+    assert (plan.act, plan.notes) == (ConsumeAnnotation(names.FORCE, "now"), ())
     assert plan.drain is not None
     assert (plan.drain.forced, plan.drain.scope, plan.drain.container_id) == (True, "Deletion", CONTAINER)
     written = server(status=status("Running", plan.drain))
@@ -1226,7 +1227,7 @@ def test_an_act_that_comes_again_after_a_long_time_is_a_new_one(ago: float, sinc
 
 def test_a_request_that_comes_again_is_a_new_one() -> None:
     """The first was removed, and seen to be gone."""
-    asked = ConsumeAnnotation(names.FORCE)
+    asked = ConsumeAnnotation(names.FORCE, "true")
     taken = look(server(), notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 5, acted_since=NOW - 5)).measured().notes
     plan = decide(look(server(annotations={names.FORCE: "true"}), notes=taken))
     assert (plan.act, plan.stalled) == (asked, "")
@@ -1244,7 +1245,7 @@ def test_force_is_of_the_end_that_is_seen_with_it(one: dict[str, Any], at: Any) 
     asked = {names.SUSPEND: "-1", names.FORCE: "true"}
     suspending = status("Suspending", drain(suspending_since=NOW - 5))
     plan = decide(look(server(annotations=asked, status=suspending, **one), at, report("SUSPENDING", active=5)))
-    assert plan.act == ConsumeAnnotation(names.FORCE)
+    assert plan.act == ConsumeAnnotation(names.FORCE, "true")
     told = server(annotations={names.SUSPEND: "-1"}, status=replace(suspending, suspend=plan.drain), **one)
     plan = decide(look(told, at, report("SUSPENDING", active=5)))
     assert isinstance(plan.act, DeletePod | StopServer)
@@ -1253,7 +1254,7 @@ def test_force_is_of_the_end_that_is_seen_with_it(one: dict[str, Any], at: Any) 
 
 
 def test_a_request_that_was_just_removed_and_is_set_again_is_handled_when_it_is_due() -> None:
-    asked = ConsumeAnnotation(names.FORCE)
+    asked = ConsumeAnnotation(names.FORCE, "true")
     one = server(annotations={names.FORCE: "true"})
     plan = decide(look(one, notes=Notes(CONTAINER, acted=asked, acted_at=NOW - 0.25, acted_since=NOW - 0.25)))
     assert (plan.act, plan.wake) == (None, 0.75)

@@ -1,5 +1,6 @@
 """The loop's part for one server: when it looks live, and what it makes of refusals."""
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from quiesce.model import names
 from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, ResourceQuota, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
+from quiesce.model.server import Report
 from quiesce.model.times import Seconds
 from tests.unit.build import NOW, drain, group, pod, report, server, status, stray, template
 from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
@@ -698,6 +700,129 @@ async def test_a_restart_whose_annotation_can_not_be_removed_restarts_once() -> 
     assert loop.said().status.restart_pod_uid == "pod-shop-0"
 
 
+UNDER_WAY = status("Suspending", drain(since=NOW - 9, suspending_since=NOW - 5))
+OF_A_DRAIN = {names.SUSPEND: "-1", names.FORCE: "true"}
+
+
+def in_effect(written: AppServerStatus, asked: str) -> bool:
+    return bool(written.suspend and written.suspend.forced) if asked == names.FORCE else bool(written.restart_pod_uid)
+
+
+@pytest.mark.parametrize("code", [0, 400, 403, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("asked", "one", "at"),
+    [
+        pytest.param(names.FORCE, server(annotations=OF_A_DRAIN, status=UNDER_WAY), pod(gate=False), id="force"),
+        pytest.param(names.RESTART, server(annotations={names.RESTART: "now"}), pod(), id="restart"),
+    ],
+)
+async def test_a_request_stays_on_the_object_until_the_status_that_records_it_is_written(
+    asked: str, one: AppServer, at: Pod, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment, a new process finds one or the other. The request is carried out all the same."""
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    cluster = Kubelet(one, at)
+    cluster.refuse = refusing("server_status", code)
+    loop = Loop(cluster, cluster.latest(one), cluster.latest(at))
+    for number in range(60):
+        with contextlib.suppress(ClusterError):
+            await loop.turn()
+        loop.now += 0.25
+        if number == 40:
+            assert cluster.asked.count("remove_annotation") == 0
+            assert FakeWildFly.opened[-1].done
+            cluster.refuse = refusing("nothing", 0)
+        known = cluster.latest(one)
+        assert asked in known.metadata.annotations or in_effect(known.status, asked)
+    await pass_time(loop, 40)
+    assert asked not in cluster.latest(one).metadata.annotations
+    assert cluster.count("remove_annotation") == 1
+    assert "ConsumeAnnotationRefused" not in loop.events.reasons()
+
+
+async def test_a_request_that_waits_for_the_status_does_not_repeat_itself_and_wakes_nobody() -> None:
+    asked = server(annotations={names.FORCE: "true"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("server_status", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, asked, pod())
+    turns = 0
+    until = loop.now + 120
+    while loop.now < until:
+        loop.now += await loop.turn() or 0
+        turns += 1
+    assert turns < 40
+    assert loop.events.reasons().count("NothingToDo") == 1
+    assert cluster.count("remove_annotation") == 0
+
+
+async def test_a_restart_that_is_requested_again_while_the_status_is_refused_is_of_the_next_pod() -> None:
+    asked = server(annotations={names.RESTART: "now"})
+    cluster = FakeCluster(asked, pod())
+    cluster.refuse = refusing("server_status", HTTPStatus.FORBIDDEN)
+    loop = Loop(cluster, asked, pod())
+    await pass_time(loop, 1)
+    successor = pod(uid="successor")
+    cluster.put(successor)
+    loop.world.see_pod(cluster.latest(successor))
+    cluster.put(asked_for(cluster.latest(asked), **{names.RESTART: "once more"}))
+    loop.world.see_server(cluster.latest(asked))
+    await pass_time(loop, 1)
+    cluster.refuse = refusing("nothing", 0)
+    await pass_time(loop, 10)
+    known = cluster.latest(asked)
+    assert (known.status.restart_pod_uid, known.metadata.annotations) == ("successor", {})
+
+
+@pytest.mark.parametrize(
+    ("annotations", "changes", "end"),
+    [
+        pytest.param({names.SUSPEND: "-1"}, {}, "suspend", id="suspend"),
+        pytest.param({names.RESTART: "now"}, {}, "stop", id="restart"),
+        pytest.param({names.RESTART: "now", names.SUSPEND: "-1"}, {}, "stop", id="restart and suspend"),
+        pytest.param({}, {"desired_state": "Suspended"}, "suspend", id="desiredState: Suspended"),
+        pytest.param({}, {"desired_state": "Stopped"}, "stop", id="desiredState: Stopped"),
+        pytest.param({}, {"desired_state": "Stopped", "withdrawal": "Termination"}, "stop", id="with Termination"),
+        pytest.param({}, {"deleted": True}, "stop", id="deletion"),
+        pytest.param({}, {"template": template("wildfly:2")}, "stop", id="a new template"),
+    ],
+)
+async def test_a_drain_that_is_requested_together_with_force_is_forced(
+    annotations: dict[str, str], changes: dict[str, Any], end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one command: nothing is in progress when the operator sees it."""
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Busy)
+    one = server(annotations={**annotations, names.FORCE: "true"}, suspend_timeout_seconds=-1, **changes)
+    cluster = Kubelet(one, pod())
+    loop = Loop(cluster, one, pod())
+    await pass_time(loop, 5)
+    assert end in FakeWildFly.opened[-1].done
+    assert names.FORCE not in cluster.latest(one).metadata.annotations
+    assert "NothingToDo" not in loop.events.reasons()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "state"),
+    [
+        pytest.param({names.SUSPEND: "false"}, "Running", id="suspend=false"),
+        pytest.param({names.SPECIFIED_DELETE: "true"}, "Running", id="a mark for the next scale-down"),
+        pytest.param({names.SUSPEND: "false"}, "Suspending", id="a suspend that is taken back"),
+    ],
+)
+async def test_a_force_without_a_drain_says_so_whatever_is_set_with_it(annotations: dict[str, str], state: str) -> None:
+    before = UNDER_WAY if state == "Suspending" else status(state)
+    one = server(annotations={**annotations, names.FORCE: "true"}, status=before)
+    at = pod(gate=state == "Running")
+    cluster = FakeCluster(one, at)
+    loop = Loop(cluster, one, at)
+    await pass_time(loop, 3)
+    assert cluster.latest(one).metadata.annotations == annotations
+    assert loop.events.reasons().count("NothingToDo") == 1
+    assert loop.said().status.suspend is None
+    await pass_time(loop, 20)
+    known = loop.said()
+    assert known.status.suspend is None
+
+
 async def test_what_may_be_over_soon_is_written_when_it_is_not() -> None:
     asked = server(
         annotations={names.SUSPEND: "true"}, status=status("PreSuspend", drain(since=NOW - 9)), pre_suspend_seconds=0
@@ -743,6 +868,17 @@ class Obedient(FakeWildFly):
     async def resume(self) -> None:
         await super().resume()
         self.says = report(shed=self.says.shed)
+
+
+class Busy(Obedient):
+    """Has requests in flight that don't end."""
+
+    async def suspend(self) -> None:
+        await super().suspend()
+        self.says = report("SUSPENDING", active=3, shed=self.says.shed)
+
+    async def report(self) -> Report:
+        return replace(self.says, active_requests=3)
 
 
 class Kubelet(FakeCluster):

@@ -74,6 +74,12 @@ class Servers:
             untold = self._notes[namespace, name].untold
             wakes = (plan.wake, untold.due - observation.now if untold else None)
             return min((wake for wake in wakes if wake is not None), default=None)
+        notes = self._notes[namespace, name]
+        if isinstance(plan.act, acts.ConsumeAnnotation) and notes.untold:
+            # The request is in effect, but a new process would not know of it.
+            unrecorded = (*(act for act in notes.unrecorded if act != plan.act), plan.act)
+            self._notes[namespace, name] = replace(notes, unrecorded=unrecorded)
+            return 0
         await self._try(observation, plan.act)
         return 0
 

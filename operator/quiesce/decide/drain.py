@@ -52,6 +52,25 @@ def take_out(o: Observation, aim: Aim, *, stops: bool) -> ServerPlan | Outcome:
     return _suspend(o, drain, aim, stops=stops)
 
 
+def ending(o: Observation, aim: Aim) -> Aim | None:
+    """What ends the server's process, if anything does: a stop, the replacement of its pod, or the pod's deletion."""
+    timeout = o.server.spec.suspend_timeout_seconds
+    if not aim.keep:
+        return aim
+    if o.out_of_date:
+        return Aim(
+            serve=True,
+            keep=True,
+            scope="Rollout",
+            timeout=timeout,
+            requested_by=names.MANAGER,
+            reason=o.out_of_date,
+        )
+    if o.leaving:
+        return Aim(serve=True, keep=True, scope="Deletion", timeout=timeout, reason="the pod is being deleted")
+    return None
+
+
 def finished(o: Observation, outcome: Outcome) -> LastDrain | None:
     """The result of the drain that ends now; None if none was in progress for this container."""
     drain = o.server.status.suspend

@@ -16,6 +16,7 @@ from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyObject, ApplyServer, ConsumeAnnotation, DeleteObject, DeleteServer, Note
 from quiesce.model.resources import AppServerSpec, ServerGroup
+from quiesce.model.text import quoted
 from quiesce.model.times import Seconds, moment
 
 replace = msgspec.structs.replace
@@ -92,7 +93,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     )
     if names.RESTART not in group.metadata.annotations:
         return replace(plan, acts=acts)
-    consume = ConsumeAnnotation(names.RESTART)
+    consume = ConsumeAnnotation(names.RESTART, group.metadata.annotations[names.RESTART])
     if any(refusal.act == consume for refusal in o.refused):
         # It is already recorded; only the annotation can't be removed.
         return replace(plan, acts=(*acts, consume))
@@ -294,7 +295,7 @@ def subject(act: Act) -> str:
             return f"{kind} {name}"
         case DeleteServer(name):
             return name
-        case ConsumeAnnotation(annotation):
-            return annotation
+        case ConsumeAnnotation(annotation, value):
+            return f"{annotation}={quoted(value)}"
         case _:
             return type(act).__name__

@@ -111,6 +111,8 @@ class Notes(msgspec.Struct, frozen=True):
     acted_since: Seconds | None = None  # when it was first performed, until it has an effect
     refusal: Refusal | None = None
     aside: tuple[Refusal, ...] = ()  # of acts that are retried independently, one of each kind
+    # Requests that are in effect, although the status that records them can't be written: they stay on the object.
+    unrecorded: tuple[ConsumeAnnotation, ...] = ()
     labelled_at: Seconds = 0  # when labels that were removed from the pod were restored
     checked_template: str = ""  # the hash of the template that the API server last accepted
     checked_at: Seconds = 0
@@ -141,6 +143,10 @@ class Notes(msgspec.Struct, frozen=True):
     def refused(self, act: Act) -> Refusal | None:
         return next((refusal for refusal in (self.refusal, *self.aside) if refusal and refusal.act == act), None)
 
+    def has_taken_up(self, act: ConsumeAnnotation) -> bool:
+        """Whether a request is in effect, and only its annotation is still there."""
+        return act in self.unrecorded or self.refused(act) is not None
+
     def repeats(self, act: Act, now: Seconds) -> bool:
         """Whether it repeats the last act; an act much later has a reason of its own."""
         return self.acted == act and now - self.acted_at < REPEATED_SECONDS
@@ -151,7 +157,7 @@ class Notes(msgspec.Struct, frozen=True):
         since = self.acted_since if self.repeats(act, now) and self.acted_since is not None else now
         if not isinstance(act, ASIDE):
             return replace(self, refusal=refusal, acted=None if refusal else act, acted_at=now, acted_since=since)
-        others = tuple(other for other in self.aside if type(other.act) is not type(act))
+        others = tuple(other for other in self.aside if _kind(other.act) != _kind(act))
         aside = (*others, refusal) if refusal else others
         if isinstance(act, LabelPod):
             return replace(self, aside=aside, labelled_at=now)
@@ -362,8 +368,9 @@ class Observation(msgspec.Struct, frozen=True):
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
     def _still_asks(self, act: Act) -> bool:
-        """False if someone else has removed the annotation: if it is set again, that is another request."""
-        return not isinstance(act, ConsumeAnnotation) or act.annotation in self.server.metadata.annotations
+        """False if someone else has removed the annotation, or set it again: that is another request."""
+        annotations = self.server.metadata.annotations
+        return not isinstance(act, ConsumeAnnotation) or annotations.get(act.annotation) == act.value
 
     def _has_effect(self, act: Act | None) -> bool:
         """Whether an act has had its effect: if that is gone later, someone else has undone it."""
@@ -423,6 +430,7 @@ class Observation(msgspec.Struct, frozen=True):
             notes=msgspec.structs.replace(
                 notes,
                 aside=tuple(refusal for refusal in notes.aside if self._still_asks(refusal.act)),
+                unrecorded=tuple(act for act in notes.unrecorded if self._still_asks(act)),
                 acted=notes.acted if notes.acted and self._still_asks(notes.acted) else None,
                 acted_since=None if self._has_effect(notes.acted) else notes.acted_since,
                 confirmed_at=(notes.confirmed_at or self.now) if withdrawn else None,
@@ -434,6 +442,11 @@ class Observation(msgspec.Struct, frozen=True):
                 failing_since=(notes.failing_since or self.now) if fails else None,
             ),
         )
+
+
+def _kind(act: Act) -> tuple[type, str]:
+    """Of acts of the same kind, only the last refusal counts."""
+    return type(act), act.annotation if isinstance(act, ConsumeAnnotation) else ""
 
 
 def _stamps(server: AppServer, pod: Pod | None) -> list[Moment]:

@@ -14,7 +14,7 @@ from quiesce.decide.boot import (
     boot,
     not_ready,
 )
-from quiesce.decide.drain import finished, record, take_out, withdrawing
+from quiesce.decide.drain import ending, finished, record, take_out, withdrawing
 from quiesce.decide.observation import (
     NO_EFFECT_SECONDS,
     NODE_COMES_SECONDS,
@@ -24,6 +24,7 @@ from quiesce.decide.observation import (
     NodeSays,
     Observation,
 )
+from quiesce.decide.one_shots import new_request, one_shots
 from quiesce.decide.podspec import (
     BadTemplateError,
     build_pod,
@@ -46,7 +47,6 @@ from quiesce.model.plan import (
     CreatePod,
     DeletePod,
     LabelPod,
-    Note,
     RemoveFinalizer,
     ResumeServer,
     ServerPlan,
@@ -57,7 +57,7 @@ from quiesce.model.plan import (
 )
 from quiesce.model.resources import STAYS, Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
-from quiesce.model.times import Seconds, moment, seconds
+from quiesce.model.times import Seconds, seconds
 
 replace = msgspec.structs.replace
 
@@ -74,17 +74,14 @@ NOTHING_TO_DRAIN_GRACE_SECONDS = 2
 
 def decide(o: Observation) -> ServerPlan:
     """What to do now, given the notes that `Observation.measured` updated."""
-    asked = _one_shots(o)
-    refusal = o.notes.refused(asked.act) if asked and asked.act else None
-    plan = _paced(o, asked) if asked and refusal is None else None
+    step = _after_its_group(o, _step(o, aim_of(o.server, o.group)))
+    asked = new_request(o, step)
+    plan = _paced(o, asked) if asked else None
     if plan is None or plan.act is None:
         due = plan.wake if plan else None
-        plan = _awake(_paced(o, _after_its_group(o, _step(o, aim_of(o.server, o.group)))), due)
-        plan = _without_successor(o, _labelled(o, plan))
-    if asked and asked.act and refusal:
-        # The request is already recorded in the status, and isn't repeated for the next pod or drain while its
-        # annotation can't be removed. Only a new process can't tell it from a new request, and repeats it once.
-        plan = _beside(o, plan if plan.stalled else _told(o, plan, refusal), asked.act)
+        plan = _without_successor(o, _labelled(o, _awake(_paced(o, step), due)))
+    for request in one_shots(o):
+        plan = _consumed(o, plan, request) if o.notes.has_taken_up(request) else plan
     passes_in = plan.stalls_at - o.now if plan.stalled else 0
     if plan.stalled not in ("", o.told_stalled, o.told_reason if passes_in > 0 else ""):
         plan = replace(plan, tell_within=0)
@@ -92,6 +89,17 @@ def decide(o: Observation) -> ServerPlan:
         plan = _awake(plan, passes_in)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
+
+
+def _consumed(o: Observation, plan: ServerPlan, request: ConsumeAnnotation) -> ServerPlan:
+    """Remove the annotation of a request that is already in effect, once the status that records it is written.
+
+    Until then, the request isn't repeated for the next pod or drain. Only a new process can't tell it from a new
+    request, and repeats it once.
+    """
+    plan = plan if plan.stalled else _told(o, plan, o.notes.refused(request))
+    untold = o.notes.untold
+    return _awake(plan, max(0, untold.due - o.now)) if untold else _beside(o, plan, request)
 
 
 def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
@@ -179,35 +187,6 @@ def _awake(plan: ServerPlan, due: Seconds | None) -> ServerPlan:
     """`plan`, reconciled again after `due` at the latest."""
     wakes = [wake for wake in (plan.wake, due) if wake is not None]
     return replace(plan, wake=min(wakes, default=None))
-
-
-def _one_shots(o: Observation) -> ServerPlan | None:
-    """Requests that are recorded in the status, and then removed from the object."""
-    annotations, status = o.server.metadata.annotations, o.server.status
-    if names.FORCE in annotations:
-        asked = _one_shot(o, names.FORCE, "ForceRequested")
-        if not o.leaving and (status.suspend is None or status.state == "Suspended"):
-            note = Note("NothingToDo", f"{names.FORCE}: no drain is in progress", warning=False)
-            return replace(asked, message="no drain to force", notes=(note,))
-        container_id = o.container.container_id if o.container else ""
-        drain = status.suspend or Drain(scope="Deletion", since=moment(o.now), container_id=container_id)
-        aim = aim_of(o.server, o.group)
-        if drain.scope in STAYS and (o.leaving or not aim.keep):
-            # It applies to the stop, not to the suspend before it.
-            drain = replace(drain, scope="Deletion" if aim.keep else aim.scope)
-        return replace(asked, message="the drain is cut short", drain=replace(drain, forced=True))
-    if names.RESTART in annotations:
-        asked = _one_shot(o, names.RESTART, "RestartRequested")
-        if o.pod is None:
-            note = Note("NothingToDo", f"{names.RESTART}: the server has no pod", warning=False)
-            return replace(asked, message="no pod to restart", notes=(note,))
-        return replace(asked, message="the pod will be replaced", restart_pod_uid=o.pod.metadata.uid)
-    return None
-
-
-def _one_shot(o: Observation, annotation: str, reason: str) -> ServerPlan:
-    status = o.server.status
-    return ServerPlan(status.state or "Pending", reason, "", drain=status.suspend, act=ConsumeAnnotation(annotation))
 
 
 def _step(o: Observation, aim: Aim) -> ServerPlan:
@@ -308,17 +287,6 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
     return replace(BOOTING, act=create)
 
 
-def _rollout(o: Observation) -> Aim:
-    return Aim(
-        serve=True,
-        keep=True,
-        scope="Rollout",
-        timeout=o.server.spec.suspend_timeout_seconds,
-        requested_by=names.MANAGER,
-        reason=o.out_of_date,
-    )
-
-
 def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date, once the API server would accept its successor."""
     wanted = template_hash(o.server.spec.template)
@@ -335,7 +303,7 @@ def _replace(o: Observation, aim: Aim) -> ServerPlan:
         # suspension may have ended.
         waits = "its template has changed: waiting for enough others of its group to serve"
         return replace(_keep(o, aim), reason="WaitsForBudget", message=waits, wake=REPEAT_SECONDS)
-    step = _stop(o, _rollout(o))
+    step = _stop(o, ending(o, aim) or aim)
     begins = drain is None or drain.scope != "Rollout"
     if (begins or isinstance(step.act, DeletePod)) and o.now - o.notes.checked_at >= CHECKED_SECONDS:
         return _check(o, aim, check)
@@ -378,13 +346,7 @@ def _grace(o: Observation) -> int | None:
 
 def _leave(o: Observation, aim: Aim) -> ServerPlan:
     """A pod that is being deleted, by anyone: drain it while the hold lasts, then stop the server."""
-    if aim.keep:
-        timeout = o.server.spec.suspend_timeout_seconds
-        aim = (
-            _rollout(o)
-            if o.out_of_date
-            else Aim(serve=True, keep=True, scope="Deletion", timeout=timeout, reason="the pod is being deleted")
-        )
+    aim = ending(o, aim) or aim
     if o.container is None:
         return _stopping(o, None, aim)
     if o.notes.acted == StopServer():

@@ -22,9 +22,10 @@ class RemoveFinalizer(Act, frozen=True):
 
 
 class ConsumeAnnotation(Act, frozen=True):
-    """Remove a one-shot annotation; by then, the request is recorded in the status."""
+    """Remove a one-shot annotation, once the request is recorded in the status. Another value is another request."""
 
     annotation: str
+    value: str
 
 
 class CheckTemplate(Act, frozen=True):
