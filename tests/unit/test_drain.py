@@ -160,8 +160,30 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
         pytest.param(
             busy(60, "60", shed(0), quiet_for=1.9, answered_for=1.9), SuspendServer(), id="but the whole timeout does"
         ),
+        pytest.param(busy(59.9, "60", shed(1), answered_for=None), None, id="nor what was under way at the shed"),
         pytest.param(
-            busy(30, "60", shed(1), answered_for=None), SuspendServer(), id="nor does it wait for what is longer"
+            busy(60, "60", shed(1), answered_for=None), SuspendServer(), id="which the whole timeout does as well"
+        ),
+        pytest.param(busy(599, "600", shed(1), answered_for=None), None, id="however long the timeout is"),
+        pytest.param(busy(86_400, "-1", shed(1), answered_for=None), None, id="or without a limit"),
+        pytest.param(
+            busy(599, "600", shed(0), quiet_for=1.9, answered_for=1.9), None, id="and then its clients get the margin"
+        ),
+        pytest.param(
+            busy(86_400, "-1", shed(0), quiet_for=2, answered_for=2), SuspendServer(), id="after which it is suspended"
+        ),
+        pytest.param(
+            busy(30, "60", shed(None), answered_for=None),
+            SuspendServer(),
+            id="a server that does not count: half of it",
+        ),
+        pytest.param(
+            busy(60, "-1", shed(None), answered_for=None), SuspendServer(), id="or 60 s, where there is no limit"
+        ),
+        pytest.param(
+            busy(60, "600", report(active=1), shed_for=None, answered_for=None),
+            SuspendServer(),
+            id="where no answer closes a connection, requests could follow each other for ever",
         ),
         pytest.param(
             busy(9, "60", report(), quiet_for=1.9, shed_for=None),
@@ -564,7 +586,7 @@ def test_a_shed_that_was_missed_is_made_up_for(observation: Observation, act: Ac
 def test_a_server_that_was_shed_late_gives_its_clients_the_margin(
     shed_for: float, seconds_in: float, act: Act | None
 ) -> None:
-    late = Notes(confirmed_at=NOW - 50, shed_at=NOW - shed_for, quiet_since=NOW - 9)
+    late = Notes(confirmed_at=NOW - 50, shed_at=NOW - shed_for, answered_at=NOW - shed_for)
     assert decide(look(suspending(NOW - seconds_in), WITHDRAWN, shed(), notes=late)).act == act
 
 

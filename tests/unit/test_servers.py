@@ -16,7 +16,7 @@ from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
 from quiesce.control.servers import Servers
 from quiesce.decide.observation import SILENT_SECONDS
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import hold_seconds, template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, ResourceQuota, Service
 from quiesce.model.plan import SetGate
@@ -900,6 +900,44 @@ async def pass_time(loop: Loop, seconds: float) -> None:
     while loop.now < until:
         await loop.turn()
         loop.now += 0.25
+
+
+@pytest.mark.parametrize(
+    ("limit", "takes"), [(60, 20), (60, 45), (60, 57), (300, 90), (300, 290), (3600, 1000), (-1, 90), (-1, 3000)]
+)
+@pytest.mark.parametrize("path", ["suspend", "stop", "deletion"])
+async def test_a_client_whose_request_was_under_way_at_the_shed_gets_the_margin_however_long_that_took(
+    path: str, limit: int, takes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer leaves the connection open: the next request within `preSuspendSeconds` is answered too."""
+    monkeypatch.setattr("quiesce.control.admins.WildFly", Obedient)
+    changes: dict[str, dict[str, Any]] = {
+        "suspend": {"annotations": {names.SUSPEND: "true"}},
+        "stop": {"desired_state": "Stopped"},
+        "deletion": {},
+    }
+    one = server(suspend_timeout_seconds=limit, **changes[path])
+    hold = hold_seconds(one)
+    at = pod(leaving_for=0 if path == "deletion" else None, grace=hold + 30)
+    held = {**at.metadata.annotations, names.HOLD_SECONDS: str(hold)}
+    at = replace(at, metadata=replace(at.metadata, annotations=held))
+    cluster = Kubelet(one, at)
+    loop = Loop(cluster, one, at)
+    await loop.turn()
+    busy = replace(FakeWildFly.opened[-1].says, active_requests=1)
+    FakeWildFly.opened[-1].says = busy
+    while FakeWildFly.opened[-1].done != ["shed"]:
+        await loop.turn()
+    FakeWildFly.opened[-1].says = replace(busy, shed=True, sheds_all=True)
+    for _ in range(100):
+        await loop.turn()
+        loop.now += takes / 100
+    FakeWildFly.opened[-1].says = report(shed=True)
+    await pass_time(loop, one.spec.pre_suspend_seconds)
+    assert FakeWildFly.opened[-1].done == ["shed"]
+    assert cluster.count("delete_pod") == 0
+    await pass_time(loop, 1.5)
+    assert FakeWildFly.opened[-1].done[:2] == ["shed", "suspend"]
 
 
 @pytest.mark.parametrize("code", [400, 403, 413, 422, 500])

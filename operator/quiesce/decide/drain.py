@@ -2,7 +2,7 @@
 
 A server that is suspended while clients can still reach it answers 503, and connections outlive the withdrawal from the
 endpoints. So it keeps serving, and each response closes its connection, until nothing is active and clients whose last
-response left the connection open had time to send another request; only then is it suspended.
+response left the connection open had time to send another request; only then is it suspended, or when its time is up.
 """
 
 import math
@@ -19,6 +19,7 @@ from quiesce.model.times import Seconds, moment, seconds
 
 UNCONFIRMED_SECONDS = 30  # a withdrawal that the EndpointSlices don't show by then is stalled
 QUIET_SECONDS = 0.5
+# Requests that arrive after the margin keep a server from being suspended for at most so long, or half of the timeout.
 SOFT_LIMIT_SECONDS = 60
 POLL_SECONDS = 0.1
 MARGIN_POLL_SECONDS = 0.25
@@ -168,11 +169,11 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
     if o.admin.suspend_state == "RUNNING":
         if stops and o.now >= deadline and (o.notes.refusal or o.in_vain_for(SuspendServer()) >= NO_EFFECT_SECONDS):
             return "TimedOut"
-        soft_ends = began + (SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS))
         in_time = o.now < deadline and not drain.forced and o.was_reached
         if in_time and _can_shed(o):  # the admin endpoint did not respond when it was time to
             return replace(waiting, act=Shed())
-        if (_is_warned(o) and (_is_quiet(o, began) or o.now >= soft_ends)) or not in_time:
+        limit = SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS)
+        if (_is_warned(o) and (_is_quiet(o, began) or o.now >= began + limit)) or not in_time:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:
@@ -191,9 +192,12 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
 def _is_warned(o: Observation) -> bool:
     """Whether the margin has passed for clients to send a request on connections that their last response left open.
 
-    Those are the connections of requests that were in flight at the shed. If the shed was late, because the admin
-    endpoint did not respond, the margin starts after it.
+    Those are the connections of requests that were in flight at the shed: the margin starts when the last of them ends.
+    If the shed was late, because the admin endpoint did not respond, the margin starts after it.
     """
+    counts = isinstance(o.admin, Report) and o.admin.active_requests is not None
+    if counts and o.notes.shed_at is not None and o.notes.answered_at is None:
+        return False
     last = max(o.notes.shed_at or 0, o.notes.answered_at or 0)
     return o.now >= last + o.server.spec.pre_suspend_seconds
 
