@@ -97,6 +97,32 @@ def test_a_skew_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("differs") == 2
 
 
+@pytest.mark.parametrize("apart", [[4], [HOUR], [-4], [3, 30], [2.5]])
+@pytest.mark.parametrize("pause", [0.27, 100])
+def test_api_servers_whose_clocks_differ_are_reported_once(
+    apart: list[Seconds], pause: Seconds, caplog: pytest.LogCaptureFixture
+) -> None:
+    time = Time()
+    for _ in range(50):
+        for api in (0, *apart):
+            time.api = api
+            time.hear()
+            time.passed += pause
+    assert caplog.text.count("has been set") <= len(apart) + 1
+    assert caplog.text.count("differs") <= len(apart) + 1
+
+
+def test_a_clock_that_is_set_once_more_is_reported_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    time = Time()
+    for api in (0, HOUR, 0, HOUR, 0):
+        time.api = api
+        for _ in range(20):
+            time.hear()
+            time.passed += 60
+    assert caplog.text.count("the API server's clock has been set by +") == 2
+    assert caplog.text.count("the API server's clock has been set by -") == 2
+
+
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Tue, 99 Nov 2036 08:00:00 GMT"])
 def test_an_answer_without_a_date_says_nothing(date: str | None) -> None:
     time = Time(node=4)
