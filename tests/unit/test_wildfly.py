@@ -32,14 +32,14 @@ async def asked(answers: Answers) -> AsyncIterator[WildFly]:
 
 
 @contextlib.asynccontextmanager
-async def served(management: Handler) -> AsyncIterator[WildFly]:
+async def served(management: Handler, password: str = "secret") -> AsyncIterator[WildFly]:
     application = web.Application()
     application.router.add_post("/management", management)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    server = WildFly("127.0.0.1", runner.addresses[0][1], "quiesce", "secret")
+    server = WildFly("127.0.0.1", runner.addresses[0][1], "quiesce", password)
     try:
         yield server
     finally:
@@ -130,6 +130,11 @@ def composite(
             id="it waits for a reload, and serves",
         ),
         pytest.param(
+            composite(active=2**63 - 1),
+            Report("RUNNING", "running", True, 2**63 - 1, shed=False, sheds_all=True),
+            id="the largest count that the status can hold",
+        ),
+        pytest.param(
             composite(active=1, status=500),
             Report("RUNNING", "running", True, 1, shed=False, sheds_all=True),
             id="a part of the answer failed",
@@ -175,6 +180,21 @@ def text(status: int, body: str = "") -> Answers:
         pytest.param(composite(state=None), "Unexpected", "no valid suspend-state", id="no state"),
         pytest.param(composite(server=None), "Unexpected", "no valid suspend-state", id="no server state"),
         pytest.param(composite(mode=None), "Unexpected", "running-mode", id="no running mode"),
+        pytest.param(composite(active=True), "Unexpected", "active-requests=true, which is", id="a count that is true"),
+        pytest.param(composite(active=-2), "Unexpected", "active-requests=-2, which is", id="a negative count"),
+        pytest.param(
+            composite(active=2.5), "Unexpected", r"active-requests=2\.5, which is", id="a fraction as a count"
+        ),
+        pytest.param(composite(active=1.0), "Unexpected", r"active-requests=1\.0, which is", id="a float as a count"),
+        pytest.param(composite(active=-1.0), "Unexpected", r"active-requests=-1\.0, which is", id="a negative float"),
+        pytest.param(composite(active="3"), "Unexpected", 'active-requests="3", which is', id="a string as a count"),
+        pytest.param(composite(active=[3]), "Unexpected", r"active-requests=\[3\], which is", id="a list as a count"),
+        pytest.param(
+            composite(active=2**63), "Unexpected", f"active-requests={2**63}, which is", id="a count beyond int64"
+        ),
+        pytest.param(
+            composite(active=10**25), "Unexpected", r"active-requests=1(0{25}|e25)", id="a count beyond any integer"
+        ),
         pytest.param(says(outcome="failed"), "Unexpected", "no valid suspend-state", id="a composite that failed"),
         pytest.param(
             says(outcome="success", result=["step-1"]),
@@ -270,6 +290,23 @@ async def test_an_echo_of_the_credentials_is_not_quoted(status: int, answer: Any
     said = " ".join(str(error) for error in done if isinstance(error, AdminError))
     assert "***" in said
     assert not any(word in said for word in ("quiesce:", "secret", digest))
+
+
+@pytest.mark.parametrize("before", range(50, 80, 3))
+async def test_no_part_of_the_password_is_quoted_where_an_excerpt_ends(before: int) -> None:
+    async def management(_: web.Request) -> web.Response:
+        return web.Response(text=" " * before + "correct-horse-battery-staple and more")
+
+    async with served(management, "correct-horse-battery-staple") as server:
+        with pytest.raises(AdminError, match=r"HTTP 200, ' +\*") as caught:
+            await server.resume()
+    assert "co" not in str(caught.value).partition("HTTP 200")[2]
+
+
+async def test_a_state_that_echoes_the_credentials_is_not_quoted() -> None:
+    async with asked(composite(server="for secret", mode="MODE secret")) as server:
+        report = await server.report()
+    assert (report.server_state, report.waits_for) == ("for ***", "running-mode NORMAL; it is MODE ***")
 
 
 async def test_a_server_that_hangs_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 Requests and responses: WildFly Admin Guide, "The HTTP management API" and "Suspend, Resume and Graceful shutdown".
 """
 
-import re
 from typing import Any, get_args
 
 import aiohttp
 import msgspec
 
+from quiesce.admin.masking import Mask
 from quiesce.admin.port import AdminError
 from quiesce.model.server import Report, SuspendState
 from quiesce.model.text import shown
@@ -18,7 +18,7 @@ ACT_TIMEOUT_SECONDS = 15
 LOOK_TIMEOUT_SECONDS = 5
 # Whatever responds at a pod's address must not fill the operator's memory; WildFly returns about ten thousand bytes.
 ANSWER_BYTES = 1 << 20
-EXCERPT_BYTES = 80
+EXCERPT_LENGTH = 80
 
 Address = list[dict[str, str]]
 REQUEST_CONTROLLER: Address = [{"subsystem": "request-controller"}]
@@ -32,6 +32,8 @@ NOT_FOUND = "WFLYCTL0216"
 RUNS = ("running", "reload-required", "restart-required")
 # In any other mode, only the management endpoint runs: no listeners, no deployments.
 SERVES = "NORMAL"
+# An int64, as in the CRD; WildFly's own attribute is a 32-bit integer.
+LARGEST_COUNT = (1 << 63) - 1
 # For the status; the longest existing state has 16 characters.
 STATE_BYTES = 100
 
@@ -51,9 +53,7 @@ class WildFly:
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/management"
         self._address = f"{host}:{port}"
         digest = aiohttp.DigestAuthMiddleware(username, password)
-        # A response may echo the request: its credentials, or their hash.
-        words = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in (password, username))
-        self._secret = re.compile(rf"{words}|(?<!\w)[0-9a-f]{{32,}}(?!\w)", re.IGNORECASE)
+        self._without_secrets = Mask(username, password)
         # Uncompressed: a few compressed bytes can expand to any number.
         self._session = aiohttp.ClientSession(
             middlewares=(digest,), auto_decompress=False, headers={"Accept-Encoding": "identity"}
@@ -80,12 +80,12 @@ class WildFly:
         sheds = _is_shed(servers)
         return Report(
             suspend_state=suspend_state,
-            server_state=shown(server_state, STATE_BYTES),
+            server_state=self._shown(server_state),
             runs=server_state in RUNS and mode == SERVES,
-            active_requests=active if isinstance(active, int) and active >= 0 else None,
+            active_requests=self._count(active),
             shed=any(sheds),
             sheds_all=all(sheds),
-            waits_for="" if mode == SERVES else f"running-mode {SERVES}; it is {shown(mode, STATE_BYTES)}",
+            waits_for="" if mode == SERVES else f"running-mode {SERVES}; it is {self._shown(mode)}",
         )
 
     async def shed(self) -> None:
@@ -114,6 +114,18 @@ class WildFly:
     async def stop(self) -> None:
         """With a timeout of 0: a `resume` during a longer one would end the server immediately."""
         await self._do([], "shutdown", {"suspend-timeout": 0})
+
+    def _count(self, active: Any) -> int | None:
+        """`active-requests` is -1 where nothing counts them, and absent without the request controller."""
+        if active is None:
+            return None
+        if type(active) is not int or not -1 <= active <= LARGEST_COUNT:
+            said = self._shown(msgspec.json.encode(active).decode())
+            raise AdminError("Unexpected", f"{self._address} returned active-requests={said}, which is not a count")
+        return None if active == -1 else active
+
+    def _shown(self, said: str) -> str:
+        return shown(self._without_secrets(said), STATE_BYTES)
 
     async def _servers(self) -> Any:
         answer = await self._ask(**_read_servers())
@@ -166,9 +178,6 @@ class WildFly:
         """What an unexpected answer says, without secrets."""
         return self._without_secrets(_text(answer))
 
-    def _without_secrets(self, text: str) -> str:
-        return self._secret.sub("***", text)
-
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for part in response.content.iter_any():
@@ -186,7 +195,7 @@ class WildFly:
                 try:
                     return msgspec.json.decode(raw, type=Answer)
                 except (msgspec.DecodeError, RecursionError):
-                    excerpt = self._without_secrets(raw[:EXCERPT_BYTES].decode(errors="replace"))
+                    excerpt = self._without_secrets(raw.decode(errors="replace"))[:EXCERPT_LENGTH]
                     message = f"{self._address} is not a WildFly management endpoint: HTTP {status}, {excerpt!r}"
                     raise AdminError("Unexpected", message) from None
             case 401:
