@@ -95,7 +95,7 @@ def test_a_server_that_lies_is_not_believed_and_not_pestered(shop: Estate) -> No
     with under_load(shop):
         misbehave(shop, "shop-2", "lies")
         shop.annotate("aps/shop-2", suspend="true")
-        _wait_told(shop, "shop-2", "NoEffect", "Shed was accepted")
+        _wait_told(shop, "shop-2", "NoEffect", "the request to close connections")
         before, began = asked(shop, "shop-2"), time.time()
         time.sleep(NOT_HOT_SECONDS)
         calls = asked(shop, "shop-2") - before
@@ -115,7 +115,7 @@ def test_a_stop_of_a_server_that_lies_is_reported_and_ends_with_its_timeout(shop
         pod = shop.pod_uid("shop-2")
         misbehave(shop, "shop-2", "lies")
         shop.annotate("aps/shop-2", restart="true")
-        _wait_told(shop, "shop-2", "NoEffect", "Shed was accepted")
+        _wait_told(shop, "shop-2", "NoEffect", "the request to close connections")
         wait("it is stopped all the same", lambda: _outcome(shop, "shop-2") == "TimedOut", TIMEOUT_SECONDS + 15)
         misbehave(shop, "shop-2", "none")
         wait("another pod is there", lambda: shop.pod_uid("shop-2") not in (pod, None), 60)

@@ -41,7 +41,9 @@ from quiesce.model.plan import (
     SetGate,
     Shed,
     StopServer,
+    SuspendServer,
     Unshed,
+    in_words,
 )
 from quiesce.model.resources import AppServer, AppServerStatus
 from quiesce.model.server import AdminFailure
@@ -1390,3 +1392,34 @@ def test_a_restart_of_another_time_takes_nothing_out_of_service(o: Observation) 
 def test_a_pod_that_is_deleted_is_drained_whatever_became_of_its_container() -> None:
     plan = decide(look(server(), pod(up_for=60, leaving_for=1), killed_at=NOW - 5))
     assert plan.state == "PreSuspend"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        AddFinalizer(),
+        RemoveFinalizer(),
+        ConsumeAnnotation(names.FORCE, "true"),
+        CreatePod({}),
+        AdoptPod({}),
+        OPEN,
+        CLOSE,
+        Shed(),
+        Unshed(),
+        SuspendServer(),
+        ResumeServer(),
+        StopServer(),
+        DeletePod(),
+    ],
+    ids=lambda act: type(act).__name__,
+)
+def test_a_message_says_what_was_asked_for_and_not_what_the_code_calls_it(act: Act) -> None:
+    assert type(act).__name__ not in in_words(act)
+
+
+def test_an_act_without_an_effect_is_reported_in_words() -> None:
+    closing = SetGate(open=False, reason="Server", served_container=CONTAINER)
+    notes = Notes(CONTAINER, acted=closing, acted_at=NOW - 1, acted_since=NOW - 9)
+    plan = decide(look(server(annotations={names.SUSPEND: "true"}), notes=notes))
+    accepted = "the request to close the readiness gate quiesce.dev/serving was accepted"
+    assert (plan.stalled, plan.message) == ("NoEffect", f"{accepted}, but has had no effect; retrying")

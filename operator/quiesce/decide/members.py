@@ -57,7 +57,10 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         return self.unready_for(now) >= UNREADY_SECONDS
 
     def unready_for(self, now: Seconds) -> Seconds:
-        """For how long the server has not been ready although it may serve; a suspension doesn't count."""
+        """For how long the pod has not been ready, not counting the time before its gate was last opened.
+
+        A suspended server is not ready on purpose: 0.
+        """
         ready = self.pod.condition("Ready") if self.pod else None
         since = seconds(ready.last_transition_time) if ready and ready.status != "True" else None
         if self.pod is None or since is None:

@@ -54,6 +54,7 @@ from quiesce.model.plan import (
     Shed,
     StopServer,
     Unshed,
+    in_words,
 )
 from quiesce.model.resources import STAYS, Drain, LastDrain, Outcome
 from quiesce.model.server import AdminFailure, Report
@@ -155,7 +156,7 @@ def _paced(o: Observation, plan: ServerPlan) -> ServerPlan:
     plan = _told(o, plan, refusal)
     in_vain_for = o.in_vain_for(act)
     if in_vain_for >= NO_EFFECT_SECONDS:
-        message = f"{type(act).__name__} was accepted, but had no effect; retrying"
+        message = f"the request to {in_words(act)} was accepted, but has had no effect; retrying"
         plan = replace(plan, stalled="NoEffect", stalls_at=o.now - in_vain_for + PASSING_SECONDS, message=message)
     return plan if o.now >= next_at else replace(plan, act=None, wake=next_at - o.now)
 

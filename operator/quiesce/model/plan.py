@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from quiesce.model import names
 from quiesce.model.resources import Drain, LastDrain, State
 from quiesce.model.text import MESSAGE_BYTES, REASON_BYTES, shown
 from quiesce.model.times import Seconds
@@ -110,6 +111,31 @@ class DeleteObject(Act, frozen=True):
     kind: str
     name: str
     uid: str
+
+
+# What an act asks for, after "the request to".
+WORDS: dict[type[Act], str] = {
+    AddFinalizer: f"add the finalizer {names.FINALIZER}",
+    RemoveFinalizer: f"remove the finalizer {names.FINALIZER}",
+    CreatePod: "create the pod",
+    AdoptPod: "make the AppServer the owner of the pod",
+    Shed: "close connections with each response",
+    Unshed: "keep connections open again",
+    SuspendServer: "suspend the server",
+    ResumeServer: "resume the server",
+    StopServer: "shut down the server",
+    DeletePod: "delete the pod",
+}
+
+
+def in_words(act: Act) -> str:
+    match act:
+        case ConsumeAnnotation(annotation):
+            return f"remove the annotation {annotation}"
+        case SetGate(is_open):
+            return f"{'open' if is_open else 'close'} the readiness gate {names.GATE}"
+        case _:
+            return WORDS[type(act)]
 
 
 # Before these, the objects are read live: what they do can't be undone immediately.
