@@ -181,6 +181,11 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
             busy(60, "-1", shed(None), answered_for=None), SuspendServer(), id="or 60 s, where there is no limit"
         ),
         pytest.param(
+            busy(30, "60", replace(report(active=1), sheds_all=True), answered_for=None),
+            SuspendServer(),
+            id="a server without HTTP hosts has nothing to shed: half of it",
+        ),
+        pytest.param(
             busy(60, "600", report(active=1), shed_for=None, answered_for=None),
             SuspendServer(),
             id="where no answer closes a connection, requests could follow each other for ever",

@@ -173,7 +173,7 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         if in_time and _can_shed(o):  # the admin endpoint did not respond when it was time to
             return replace(waiting, act=Shed())
         limit = SOFT_LIMIT_SECONDS if aim.timeout < 0 else min(aim.timeout / 2, SOFT_LIMIT_SECONDS)
-        if (_is_warned(o) and (_is_quiet(o, began) or o.now >= began + limit)) or not in_time:
+        if (_is_warned(o, o.admin) and (_is_quiet(o, began) or o.now >= began + limit)) or not in_time:
             return replace(waiting, act=SuspendServer())
         return waiting
     if o.now < deadline:
@@ -189,14 +189,13 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
     )
 
 
-def _is_warned(o: Observation) -> bool:
+def _is_warned(o: Observation, report: Report) -> bool:
     """Whether the margin has passed for clients to send a request on connections that their last response left open.
 
     Those are the connections of requests that were in flight at the shed: the margin starts when the last of them ends.
     If the shed was late, because the admin endpoint did not respond, the margin starts after it.
     """
-    counts = isinstance(o.admin, Report) and o.admin.active_requests is not None
-    if counts and o.notes.shed_at is not None and o.notes.answered_at is None:
+    if report.shed and report.active_requests is not None and o.notes.answered_at is None:
         return False
     last = max(o.notes.shed_at or 0, o.notes.answered_at or 0)
     return o.now >= last + o.server.spec.pre_suspend_seconds
