@@ -1,6 +1,7 @@
 """Probes of a server that is suspended: which succeed, which restart it, and where that is said before."""
 
 import functools
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -31,6 +32,11 @@ NEVER_STARTS = {
         "initialDelaySeconds": 45,  # the server is suspended by then
         **QUICK,
     }
+}
+
+NEVER_ANSWERS = {
+    "command": ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 1; done"],
+    "startupProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1},
 }
 
 
@@ -69,6 +75,16 @@ def test_so_is_a_startup_probe_that_a_server_which_is_suspended_at_once_never_pa
     )
     solo.wait_state("one", "Suspended", 45)
     wait("the kubelet restarts it", lambda: restarts(solo, "one"), 60)
+
+
+def test_a_server_that_does_not_start_is_restarted_soon_after_its_startup_probe_fails(solo: Estate) -> None:
+    """Nothing answers at the admin endpoint that could end the hold."""
+    solo.server("one", container=NEVER_ANSWERS)
+    wait("the kubelet restarts it", lambda: restarts(solo, "one"), 60)
+    (container,) = (solo.get("pod", "one") or {})["status"]["containerStatuses"]
+    first = container["lastState"]["terminated"]
+    ran = datetime.fromisoformat(first["finishedAt"]) - datetime.fromisoformat(first["startedAt"])
+    assert ran.total_seconds() < 15
 
 
 def answers(estate: Estate) -> dict[tuple[int, str], int]:

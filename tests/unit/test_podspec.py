@@ -45,17 +45,18 @@ def test_the_templates_own_grace_period_follows_the_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grace", "own", "bound"),
+    ("grace", "own", "liveness", "startup"),
     [
-        pytest.param(None, None, 30, id="Kubernetes' default"),
-        pytest.param(5, None, 5, id="the template's own"),
-        pytest.param(0, None, 1, id="a probe takes no 0"),
-        pytest.param(5, 9, 9, id="the probe's own is kept"),
+        pytest.param(None, None, 30, 1, id="Kubernetes' default"),
+        pytest.param(5, None, 5, 1, id="the template's own"),
+        pytest.param(0, None, 1, 1, id="a probe takes no 0"),
+        pytest.param(5, 9, 9, 9, id="the probe's own is kept"),
     ],
 )
 def test_a_failed_probe_does_not_wait_for_what_a_deletion_waits_for(
-    grace: int | None, own: int | None, bound: int
+    grace: int | None, own: int | None, liveness: int, startup: int
 ) -> None:
+    """A server that fails its startup probe has nothing to drain. Other containers have no hold that delays them."""
     probe = {"httpGet": {"path": "/", "port": 80}, **({} if own is None else {"terminationGracePeriodSeconds": own})}
     probes = {"livenessProbe": probe, "startupProbe": probe, "readinessProbe": {"httpGet": {"path": "/", "port": 80}}}
     users = template() if grace is None else template(terminationGracePeriodSeconds=grace)
@@ -63,9 +64,10 @@ def test_a_failed_probe_does_not_wait_for_what_a_deletion_waits_for(
     users["spec"]["containers"].append({"name": "log", **probes})
     users["spec"]["initContainers"] = [{"name": "proxy", "restartPolicy": "Always", **probes}, {"name": "copy"}]
     spec = build_pod(server(template=users))["spec"]
-    for one in (*spec["containers"], spec["initContainers"][0]):
-        for kind in ("livenessProbe", "startupProbe"):
-            assert one[kind]["terminationGracePeriodSeconds"] == bound
+    wildfly, log = spec["containers"]
+    for one, startups in ((wildfly, startup), (log, liveness), (spec["initContainers"][0], liveness)):
+        assert one["livenessProbe"]["terminationGracePeriodSeconds"] == liveness
+        assert one["startupProbe"]["terminationGracePeriodSeconds"] == startups
         assert one["readinessProbe"] == probes["readinessProbe"]
 
 

@@ -144,13 +144,18 @@ def _sleeps(hook: dict[str, Any]) -> int | None:
     return math.ceil(float(match["count"]) * UNITS[match["unit"]]) if match else None
 
 
-def _bound_probes(pod_spec: dict[str, Any], grace: int) -> None:
-    """The pod's longer grace period is for its deletion, not for a container that a failed probe restarts."""
+def _bound_probes(pod_spec: dict[str, Any], server: dict[str, Any], grace: int) -> None:
+    """The pod's longer grace period is for its deletion, not for a container that a failed probe restarts.
+
+    The hold uses up all of a probe's own period, which delays the restart. A server that is still starting has nothing
+    to drain in that time.
+    """
     sidecars = [c for c in pod_spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     for container in (*pod_spec["containers"], *sidecars):
-        for probe in (container.get("livenessProbe"), container.get("startupProbe")):
+        starting = 0 if container is server else grace
+        for probe, period in ((container.get("livenessProbe"), grace), (container.get("startupProbe"), starting)):
             if probe and probe.get("terminationGracePeriodSeconds") is None:
-                probe["terminationGracePeriodSeconds"] = max(1, grace)  # the minimum that the API server accepts
+                probe["terminationGracePeriodSeconds"] = max(1, period)  # the minimum that the API server accepts
 
 
 def owner_reference(owner: AppServer | ServerGroup) -> dict[str, Any]:
@@ -193,7 +198,8 @@ def build_pod(server: AppServer, group: ServerGroup | None = None) -> dict[str, 
     - the readiness gate, initially closed
     - the hold, a preStop hook that only sleeps, so that every deletion leaves time for a drain (it ends early, with the
       server's process); it replaces a hook of the template that only sleeps
-    - a grace period of the hold and the template's own; liveness and startup probes keep the template's own
+    - a grace period of the hold and the template's own; probes that restart a container keep to the
+      template's own, and the server's startup probe to the shortest
     - labels, the owner and the template's hash
     - a DNS name in the headless Service, if the group has one
 
@@ -221,7 +227,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     grace = spec.get("terminationGracePeriodSeconds")
     grace = DEFAULT_GRACE_SECONDS if grace is None else grace
     spec["terminationGracePeriodSeconds"] = hold + int(grace)
-    _bound_probes(spec, int(grace))
+    _bound_probes(spec, container, int(grace))
     gates = [gate for gate in spec.get("readinessGates") or () if gate.get("conditionType") != names.GATE]
     spec["readinessGates"] = [*gates, {"conditionType": names.GATE}]
     own = server.metadata
