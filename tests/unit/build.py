@@ -149,6 +149,7 @@ def pod(
                 names.TEMPLATE_HASH: hash_,
                 names.HOLD_SECONDS: str(HOLD),
                 names.ADMIN_PORT: "management",
+                names.ADMIN_SECRET: "shop-admin",
                 **({names.SERVED_CONTAINER: served} if served else {}),
             },
             owner_references=(owner,) if owned else (),
@@ -168,6 +169,16 @@ def pod(
             ),
         ),
     )
+
+
+def earlier(of: Pod) -> Pod:
+    """As 0.1.0 created it."""
+    annotations = {key: value for key, value in of.metadata.annotations.items() if key != names.ADMIN_SECRET}
+    return msgspec.structs.replace(of, metadata=msgspec.structs.replace(of.metadata, annotations=annotations))
+
+
+def with_containers(of: Pod, *containers: Container) -> Pod:
+    return msgspec.structs.replace(of, spec=msgspec.structs.replace(of.spec, containers=containers))
 
 
 def stray(name: str = "shop-0", *, ready: bool = True, **changes: Any) -> Pod:

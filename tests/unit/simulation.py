@@ -14,7 +14,7 @@ from quiesce.decide.budget import max_unavailable
 from quiesce.decide.group import GroupObservation, decide_group, is_pending
 from quiesce.decide.members import UNREADY_SECONDS, Member
 from quiesce.decide.observation import Notes, Observation
-from quiesce.decide.podspec import template_hash
+from quiesce.decide.podspec import admin_port, is_of, revision
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import aim_of
 from quiesce.decide.server import decide
@@ -24,10 +24,10 @@ from quiesce.model import names, plan
 from quiesce.model.objects import (
     Condition,
     Container,
-    ContainerPort,
     ContainerState,
     ContainerStatus,
     Metadata,
+    NamedPort,
     OwnerReference,
     OwnMetadata,
     Pod,
@@ -85,7 +85,7 @@ class RunningPod:
     owner_uid: str
     annotations: dict[str, str]
     image: str
-    port: str
+    containers: tuple[Container, ...]
     created_at: Seconds
     grace: int
     gate: bool = False
@@ -123,9 +123,7 @@ class RunningPod:
                 annotations=self.annotations,
                 owner_references=(owner,) if self.owner_uid else (),
             ),
-            spec=PodSpec(
-                (Container("wildfly", (ContainerPort(9990, self.port),)),), readiness_gates=(ReadinessGate(names.GATE),)
-            ),
+            spec=PodSpec(self.containers, readiness_gates=(ReadinessGate(names.GATE),)),
             status=PodStatus(
                 phase="Running",
                 conditions=(ready, gate),
@@ -288,6 +286,9 @@ class Simulation:
             msgspec.json.encode(spec.template).replace(spec.admin.port.encode(), name.encode())
         )
         self._change_servers(template=pod_template, admin=replace(spec.admin, port=name))
+
+    def change_port(self, name: str) -> None:
+        self._change_servers(admin=replace(self.group.spec.template.spec.admin, port=name))
 
     def scale(self, replicas: int) -> None:
         self._change_group(replicas=replicas)
@@ -465,7 +466,7 @@ class Simulation:
             and server.status.state == "Running"
             and names.RESTART not in server.metadata.annotations
             and server.status.restart_pod_uid != pod.uid
-            and pod.annotations[names.TEMPLATE_HASH] == template_hash(server.spec.template)
+            and is_of(pod.seen(), revision(server.spec))
             and aim_of(server, self.group).serve
         )
 
@@ -483,7 +484,7 @@ class Simulation:
         return pod.gate and pod.ready and pod.deleted_at is None
 
     def _takes_out(self, name: str, spec: dict[str, Any]) -> bool:
-        changed = template_hash(spec["template"]) != self.pods[name].annotations[names.TEMPLATE_HASH]
+        changed = not is_of(self.pods[name].seen(), revision(msgspec.convert(spec, AppServerSpec)))
         return changed or spec.get("desiredState", "Running") != "Running"
 
     def _check_record(self, o: Observation, before: AppServer, decision: plan.ServerPlan) -> None:
@@ -538,13 +539,16 @@ class Simulation:
             return None
         if self.broken_admin:
             return AdminFailure("Unauthorized", "wrong password")
-        if server.spec.admin.port != pod.port:
-            return AdminFailure("Misconfigured", "no such port")
+        if not self._is_reached(server, pod):
+            return AdminFailure("Unexpected", "this is not the management endpoint")
         if self.now < process.started_at + BOOT_SECONDS / 2:
             return AdminFailure("Unreachable", "connection refused")
         runs = process.runs(self.now)
         state = "running" if runs else "starting"
         return Report(process.suspend_state, state, runs, process.active, process.shed, process.shed)
+
+    def _is_reached(self, server: AppServer, pod: RunningPod) -> bool:
+        return admin_port(server, pod.seen()) == NamedPort("wildfly", 9990)
 
     def _act_on_server(self, server: AppServer, act: plan.Act) -> bool:
         """Whether it was refused."""
@@ -591,7 +595,7 @@ class Simulation:
 
     def _ask(self, server: AppServer, pod: RunningPod, act: plan.Act) -> bool:
         process = pod.process
-        if process is None or self.broken_admin or server.spec.admin.port != pod.port:
+        if process is None or self.broken_admin or not self._is_reached(server, pod):
             return True
         match act:
             case plan.Shed():
@@ -618,7 +622,6 @@ class Simulation:
 
     def _create_pod(self, manifest: dict[str, Any]) -> None:
         own, spec = manifest["metadata"], manifest["spec"]
-        port = next(p["name"] for p in spec["containers"][0]["ports"] if p["containerPort"] == 9990)
         self.pods[own["name"]] = RunningPod(
             name=own["name"],
             uid=f"pod-{next(self._numbers)}",
@@ -626,7 +629,7 @@ class Simulation:
             labels=own["labels"],
             annotations=own["annotations"],
             image=spec["containers"][0]["image"],
-            port=port,
+            containers=msgspec.convert(spec["containers"], tuple[Container, ...]),
             created_at=self.now,
             ready_since=self.now,
             grace=spec["terminationGracePeriodSeconds"],

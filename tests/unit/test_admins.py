@@ -1,6 +1,6 @@
 """Sessions with servers: to whom credentials go, and when another session is opened."""
 
-from typing import Any
+import asyncio
 
 import msgspec
 import pytest
@@ -9,8 +9,8 @@ from quiesce.admin.port import AdminError
 from quiesce.control.admins import Admins
 from quiesce.model.objects import Pod
 from quiesce.model.resources import SecretRef
-from quiesce.model.server import AdminFailure
-from tests.unit.build import pod, report, server
+from quiesce.model.server import AdminFailure, Report
+from tests.unit.build import earlier, pod, report, server
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 
 replace = msgspec.structs.replace
@@ -34,25 +34,112 @@ async def test_one_pod_has_one_session(opened: list[FakeWildFly]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "at"),
+    "at",
     [
-        pytest.param({}, pod(uid="another"), id="another pod, and with the same address"),
-        pytest.param({}, pod(ip="10.0.0.8"), id="another address of the same pod"),
-        pytest.param(
-            {"admin": replace(server().spec.admin, credentials_secret_ref=SecretRef("other"))},
-            pod(),
-            id="other credentials",
-        ),
+        pytest.param(pod(uid="another"), id="another pod, and with the same address"),
+        pytest.param(pod(ip="10.0.0.8"), id="another address of the same pod"),
     ],
 )
-async def test_another_session_is_opened_for(of: dict[str, Any], at: Pod, opened: list[FakeWildFly]) -> None:
+async def test_another_session_is_opened_for(at: Pod, opened: list[FakeWildFly]) -> None:
     cluster = FakeCluster(pod())
-    cluster.secrets["other"] = {"username": b"v", "password": b"w"}
     admins = Admins(cluster)
     await admins.report(server(), pod())
     cluster.put(at)
-    assert await admins.report(server(**of), at) == report()
+    assert await admins.report(server(), at) == report()
     assert [one.is_closed for one in opened] == [True, False]
+
+
+OTHER = server(admin=replace(server().spec.admin, credentials_secret_ref=SecretRef("other")))
+
+
+def with_secrets(**passwords: str) -> FakeCluster:
+    cluster = FakeCluster(pod())
+    cluster.secrets = {
+        name.replace("_", "-"): {"username": b"u", "password": password.encode()}
+        for name, password in passwords.items()
+    }
+    return cluster
+
+
+def accepts(monkeypatch: pytest.MonkeyPatch, *passwords: str) -> list[str]:
+    """A server that knows these passwords; the ones that it was asked with."""
+    asked: list[str] = []
+
+    async def answer(one: FakeWildFly) -> Report:
+        asked.append(one.credentials[1])
+        if one.credentials[1] not in passwords:
+            raise AdminError("Unauthorized", "HTTP 401")
+        return report()
+
+    monkeypatch.setattr(FakeWildFly, "report", answer)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("at", "known", "asked"),
+    [
+        pytest.param(pod(), "old", ["old"], id="that of the pod"),
+        pytest.param(earlier(pod()), "new", ["new"], id="that of the spec, for a pod of an earlier version"),
+        pytest.param(pod(), "new", ["old", "new"], id="if the server rejects that, the one of the spec"),
+    ],
+)
+async def test_the_secret_that_is_used_while_the_spec_names_another(
+    at: Pod, known: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, tried = with_secrets(shop_admin="old", other="new"), accepts(monkeypatch, known)
+    cluster.put(at)
+    admins = Admins(cluster)
+    assert [await admins.report(OTHER, at) for _ in range(2)] == [report()] * 2
+    assert tried == [*asked, asked[-1]]
+
+
+async def test_a_session_continues_when_another_secret_is_named(opened: list[FakeWildFly]) -> None:
+    """Also with a pod of an earlier version, which does not say what it was created for."""
+    cluster, at = with_secrets(shop_admin="old", other="new"), earlier(pod())
+    cluster.put(at)
+    admins = Admins(cluster)
+    await admins.report(server(), at)
+    assert await admins.report(OTHER, at) == report()
+    assert [one.credentials for one in opened] == [("u", "old")]
+
+
+async def test_if_the_secret_of_a_pod_is_gone_that_of_the_spec_is_used_and_a_refusal_names_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepts(monkeypatch, "new")
+    assert await Admins(with_secrets(other="new")).report(OTHER, pod()) == report()
+    failure = await Admins(with_secrets(other="wrong")).report(OTHER, pod())
+    assert failure == AdminFailure(
+        "Unauthorized",
+        "HTTP 401: check username and password in Secret 'other'; Secret 'shop-admin', which the pod was created for, "
+        "does not exist: create it with username and password",
+    )
+    failure = await Admins(with_secrets()).report(OTHER, pod())
+    assert isinstance(failure, AdminFailure)
+    assert failure.kind == "Misconfigured"
+    assert "Secret 'shop-admin', which the pod was created for, does not exist" in failure.message
+    assert "spec.admin.credentialsSecretRef: Secret 'other' does not exist" in failure.message
+
+
+async def test_two_secrets_that_a_server_rejects_are_tried_in_turn_and_no_more_often_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, tried = with_secrets(shop_admin="old", other="new"), accepts(monkeypatch, "newer")
+    admins = Admins(cluster)
+    for _ in range(20):
+        failure = await admins.report(OTHER, pod())
+        assert isinstance(failure, AdminFailure)
+        assert failure.message == "HTTP 401: check username and password in Secret 'other', and in Secret 'shop-admin'"
+    assert tried == ["old", "new"]
+    loop = asyncio.get_running_loop()
+    for due in (6, 16, 40):
+        with monkeypatch.context() as later:
+            now = loop.time()
+            later.setattr(loop, "time", lambda now=now, due=due: now + due)
+            assert await admins.report(OTHER, pod()) == failure
+    assert tried == ["old", "new", "old", "new", "old"]
+    cluster.secrets["other"] = {"username": b"u", "password": b"newer"}
+    assert await admins.report(OTHER, pod()) == report()
 
 
 @pytest.mark.parametrize(

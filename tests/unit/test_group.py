@@ -12,11 +12,24 @@ from quiesce.decide.group import GroupObservation, decide_group
 from quiesce.decide.members import Member
 from quiesce.decide.podspec import template_hash
 from quiesce.model import names
-from quiesce.model.objects import Condition
+from quiesce.model.objects import Condition, Container, ContainerPort
 from quiesce.model.plan import Act, ApplyServer, ConsumeAnnotation, DeleteServer
-from quiesce.model.resources import ServerGroup, ServerGroupStatus, ServerTemplateMetadata
+from quiesce.model.resources import SecretRef, ServerGroup, ServerGroupStatus, ServerTemplateMetadata
 from quiesce.model.times import moment
-from tests.unit.build import NOW, applied, drain, group, look_at_group, member, pod, server, status, template
+from tests.unit.build import (
+    NOW,
+    applied,
+    drain,
+    earlier,
+    group,
+    look_at_group,
+    member,
+    pod,
+    server,
+    status,
+    template,
+    with_containers,
+)
 
 replace = msgspec.structs.replace
 NEW = template("wildfly:2")
@@ -334,6 +347,39 @@ def test_a_port_that_is_renamed_goes_with_the_template_that_names_it() -> None:
         if isinstance(a, ApplyServer)
     ]
     assert given == [("shop-2", "mgmt")]
+
+
+@pytest.mark.parametrize("port", ["http", "proxy"])
+def test_an_admin_port_alone_goes_to_no_more_servers_than_the_budget_allows(port: str) -> None:
+    users = template()
+    users["spec"]["containers"].append({"name": "proxy", "ports": [{"name": "proxy", "containerPort": 9000}]})
+    old = group(3, template=users)
+    new = group(3, template=users, admin=replace(old.spec.template.spec.admin, port=port))
+    proxy = Container("proxy", (ContainerPort(9000, "proxy"),))
+    pods = [pod(f"shop-{ordinal}", of=users) for ordinal in range(3)]
+    members = [
+        member(ordinal, old, with_containers(one, *one.spec.containers, proxy), template=users)
+        for ordinal, one in enumerate(pods)
+    ]
+    (act,) = applies(new, *members)
+    assert (act.manifest["metadata"]["name"], act.manifest["spec"]["admin"]["port"]) == ("shop-2", port)
+    plan = decide_group(look_at_group(new, *members))
+    assert (plan.ready, plan.updated, plan.waits_for) == (3, 0, ("shop-0", "shop-1", "shop-2"))
+
+
+def test_a_secret_goes_with_the_template_that_has_its_user_and_alone_to_every_server() -> None:
+    admin = replace(OLD.spec.template.spec.admin, credentials_secret_ref=SecretRef("other"))
+    for users, names_ in ((NEW, ["shop-2"]), (template(), ["shop-2", "shop-1", "shop-0"])):
+        acts = applies(group(3, template=users, admin=admin), *serving(OLD, 0, 1, 2))
+        assert [act.manifest["metadata"]["name"] for act in acts] == names_
+        assert {act.manifest["spec"]["admin"]["credentialsSecretRef"]["name"] for act in acts} == {"other"}
+        assert all(act.manifest["spec"]["template"] == users for act in acts)
+
+
+def test_pods_of_an_earlier_version_are_not_replaced() -> None:
+    members = [member(ordinal, OLD, earlier(pod(f"shop-{ordinal}"))) for ordinal in range(3)]
+    plan = decide_group(look_at_group(OLD, *members))
+    assert (plan.acts, plan.updated, plan.waits_for) == ((), 3, ())
 
 
 def test_a_restart_is_recorded_and_removed_before_anything_else() -> None:

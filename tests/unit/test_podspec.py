@@ -2,12 +2,25 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from quiesce.decide.podspec import BadTemplateError, build_pod, hold_seconds, template_hash
+from quiesce.decide.podspec import (
+    BadTemplateError,
+    admin_port,
+    admin_secrets,
+    build_pod,
+    hold_seconds,
+    is_of,
+    revision,
+    template_hash,
+)
 from quiesce.model import names
-from quiesce.model.resources import GroupService
-from tests.unit.build import group, server, template
+from quiesce.model.objects import Container, ContainerPort, NamedPort
+from quiesce.model.resources import GroupService, SecretRef
+from tests.unit.build import earlier, group, pod, server, template, with_containers
+
+replace = msgspec.structs.replace
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +82,51 @@ def test_a_failed_probe_does_not_wait_for_what_a_deletion_waits_for(
         assert one["livenessProbe"]["terminationGracePeriodSeconds"] == liveness
         assert one["startupProbe"]["terminationGracePeriodSeconds"] == startups
         assert one["readinessProbe"] == probes["readinessProbe"]
+
+
+CONTAINERS = (
+    Container("proxy", (ContainerPort(9000, "proxy"),)),
+    Container("wildfly", (ContainerPort(8080, "http"), ContainerPort(9990, "management"))),
+)
+
+
+@pytest.mark.parametrize(
+    ("named", "number", "of_earlier"),
+    [
+        pytest.param("management", 9990, 9990, id="as it was created"),
+        pytest.param("http", 9990, 8080, id="another port of its container"),
+        pytest.param("proxy", 9990, 9990, id="a port of another container"),
+        pytest.param("nowhere", 9990, 9990, id="a port that it doesn't have"),
+    ],
+)
+def test_a_pod_is_managed_at_the_port_that_it_was_created_for(named: str, number: int, of_earlier: int) -> None:
+    """A pod of 0.1.0 may be in use with another port of its container, which needs no rollout."""
+    one = server(admin=replace(server().spec.admin, port=named))
+    at = with_containers(pod(), *CONTAINERS)
+    assert admin_port(one, at) == NamedPort("wildfly", number)
+    assert is_of(at, revision(one.spec)) == (named == "management")
+    assert admin_port(one, earlier(at)) == NamedPort("wildfly", of_earlier)
+    assert is_of(earlier(at), revision(one.spec)) == (named in ("management", "http"))
+
+
+def test_a_record_that_someone_has_edited_counts_for_nothing() -> None:
+    at = with_containers(pod(), *CONTAINERS)
+    edited = replace(at, metadata=replace(at.metadata, annotations={**at.metadata.annotations, names.ADMIN_PORT: "x"}))
+    assert admin_port(server(), edited) == NamedPort("wildfly", 9990)
+    assert is_of(edited, revision(server().spec))
+
+
+def test_the_credentials_are_those_that_a_pod_was_created_for_or_else_those_of_the_spec() -> None:
+    one = server(admin=replace(server().spec.admin, credentials_secret_ref=SecretRef("other")))
+    assert admin_secrets(server(), pod()) == ("shop-admin",)
+    assert admin_secrets(one, pod()) == ("shop-admin", "other")
+    assert admin_secrets(one, earlier(pod())) == ("other",)
+    assert is_of(pod(), revision(one.spec))
+
+
+def test_what_a_pod_records_of_its_server() -> None:
+    annotations = build_pod(server())["metadata"]["annotations"]
+    assert (annotations[names.ADMIN_PORT], annotations[names.ADMIN_SECRET]) == ("management", "shop-admin")
 
 
 def test_only_the_container_with_the_admin_port_holds_the_pod() -> None:
@@ -184,6 +242,9 @@ def test_the_hash_covers_the_users_template_and_nothing_that_is_added() -> None:
         )
     }
     assert hashes == {template_hash(template())}
+    assert hashes == {"4eeafb7edd9954b1"}, (
+        "as in 0.1.0: another hash would replace every pod when the operator is upgraded"
+    )
     assert template_hash(template("wildfly:2")) != template_hash(template())
 
 

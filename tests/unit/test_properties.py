@@ -184,6 +184,21 @@ def test_a_roll_never_takes_more_than_its_budget_out_of_the_endpoints(
     assert before.isdisjoint(pod.uid for pod in simulation.pods.values()), simulation.story()
 
 
+@pytest.mark.parametrize("port", ["http", "proxy"])
+def test_an_admin_port_that_is_not_the_servers_takes_out_no_more_than_the_budget_and_can_be_put_back(port: str) -> None:
+    users = template()
+    users["spec"]["containers"].append({"name": "proxy", "ports": [{"name": "proxy", "containerPort": 9000}]})
+    simulation = Simulation.of(template=users)
+    simulation.change_port(port)
+    for _ in range(200):
+        one_round(simulation)
+        assert len(simulation.endpoints) >= 2, simulation.story()
+    assert len(simulation.endpoints) == 2, simulation.story()
+    simulation.change_port("management")
+    simulation.settle()
+    assert simulation.all_serve(), simulation.story()
+
+
 @pytest.mark.parametrize("timeout", [0, 3, 8])
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_deadline_survives_any_number_of_restarts_of_the_operator(timeout: int, *, dies: bool) -> None:

@@ -48,7 +48,21 @@ from quiesce.model.plan import (
 from quiesce.model.resources import AppServer, AppServerStatus
 from quiesce.model.server import AdminFailure
 from quiesce.model.times import moment
-from tests.unit.build import CONTAINER, NOW, drain, group, look, pod, report, server, status, stray, template
+from tests.unit.build import (
+    CONTAINER,
+    NOW,
+    drain,
+    earlier,
+    group,
+    look,
+    pod,
+    report,
+    server,
+    status,
+    stray,
+    template,
+    with_containers,
+)
 
 replace = msgspec.structs.replace
 
@@ -405,11 +419,35 @@ def test_a_drain_that_is_called_off_is_accounted_as_aborted() -> None:
     assert (plan.finished.outcome, plan.finished.active_requests) == ("Aborted", 2)
 
 
-def test_an_older_pods_server_is_found_when_the_port_has_another_name_now() -> None:
-    renamed = server().spec.admin
-    one = server(admin=type(renamed)(port="mgmt", credentials_secret_ref=renamed.credentials_secret_ref))
-    plan = decide(look(one, pod(), AdminFailure("Misconfigured", "no port named mgmt")))
-    assert (plan.state, plan.act, plan.stalled) == ("Running", None, "AdminMisconfigured")
+def named(port: str) -> AppServer:
+    users = template()
+    users["spec"]["containers"].append({"name": "proxy", "ports": [{"name": "proxy", "containerPort": 9000}]})
+    return server(template=users, admin=replace(server().spec.admin, port=port))
+
+
+@pytest.mark.parametrize("port", ["http", "proxy"])
+def test_a_pod_of_another_admin_port_serves_until_it_is_replaced_within_the_budget(port: str) -> None:
+    one = named(port)
+    proxy, wildfly = Container("proxy", (ContainerPort(9000, "proxy"),)), pod().spec.containers[0]
+    at = with_containers(pod(of=one.spec.template), wildfly, proxy)
+    checked = Notes(checked_template=template_hash(one.spec.template), checked_at=NOW)
+    assert decide(look(one, at)).act == CheckTemplate(build_pod(one), template_hash(one.spec.template))
+    waiting = decide(replace(look(one, at, notes=checked), has_room=False))
+    assert (waiting.state, waiting.reason, waiting.act) == ("Running", "WaitsForBudget", None)
+    plan = decide(look(one, at, notes=checked))
+    assert (plan.state, plan.act) == ("PreSuspend", SetGate(open=False, reason="Rollout", served_container=CONTAINER))
+    assert "the admin port has changed" in plan.message
+    booting = with_containers(pod(of=one.spec.template, gate=False, served=""), wildfly, proxy)
+    assert decide(look(one, booting, UNREACHABLE, notes=checked)).act == DeletePod(2)
+
+
+@pytest.mark.parametrize("at", [pod(), pod(gate=False, ready=False, served="")])
+def test_a_pod_of_an_earlier_version_is_not_replaced(at: Pod) -> None:
+    plans = [
+        decide(look(server(), one, report() if at.holds(names.GATE) else UNREACHABLE)) for one in (at, earlier(at))
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0].act is None
 
 
 CHECK = CheckTemplate(build_pod(server(template=NEW)), template_hash(NEW))

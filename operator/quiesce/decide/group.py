@@ -8,10 +8,18 @@ import msgspec
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.kept import keep, selects_label_in
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
-from quiesce.decide.podspec import owner_reference, template_hash
+from quiesce.decide.podspec import Revision, owner_reference, template_hash
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import accepted_suspend, aim_of
-from quiesce.decide.target import flaw, flaw_of_group, is_serving, servers_wanted, target_hash, target_spec
+from quiesce.decide.target import (
+    flaw,
+    flaw_of_group,
+    has_same_pod,
+    is_serving,
+    servers_wanted,
+    target_revision,
+    target_spec,
+)
 from quiesce.model import names
 from quiesce.model.objects import Kept
 from quiesce.model.plan import Act, ApplyObject, ApplyServer, ConsumeAnnotation, DeleteObject, DeleteServer, Note
@@ -61,7 +69,7 @@ def decide_group(o: GroupObservation) -> GroupPlan:
     group, count = o.group, servers_wanted(o.group, o.members)
     leaving, free = surplus(group, o.members, count), vacancies(group, o.members, count)
     wanted = [m for m in o.members if m.name not in leaving]
-    surge, updated = beyond(wanted, group.spec.replicas), target_hash(group)
+    surge, updated = beyond(wanted, group.spec.replicas), target_revision(group)
     serving = {m.name for m in wanted if is_serving(m, group)}
     bad = flaw_of_group(group)
     plan = GroupPlan(
@@ -145,12 +153,13 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
 
     A template that can't be used for a pod isn't applied to a server that has a valid one: its pod could not be
     recreated. Changes that take no server out of service are made immediately: changes of servers that are out of
-    service, and of everything but the pod template. Other servers get a new template only if the budget has room.
+    service, and of everything but the pod template and the admin port. Other servers get a new template only if the
+    budget has room, and `admin` with it.
     """
-    target, updated = target_spec(o.group), target_hash(o.group)
+    target, updated = target_spec(o.group), target_revision(o.group)
     room, is_bad = _room(o.group, serving), bool(flaw_of_group(o.group))
     # Until a server has run with the template, the suspended servers are what one can return to.
-    unproven = any(m.server.spec.template == target.template and not _has_run(m, updated) for m in wanted)
+    unproven = any(has_same_pod(m.server.spec, target) and not _has_run(m, updated) for m in wanted)
     proven = any(_has_run(m, updated) for m in wanted)
     acts: list[Act] = []
     for member in reversed(wanted):
@@ -159,11 +168,11 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
         is_out = member.is_out(o.now) or (_is_suspended(member, o.group) and not unproven)
         costs = member.pod_is_current and not member.is_to_restart and not is_out and not member.pod_has(updated)
         if (costs and room <= 0) or (is_bad and not flaw(member.server, o.group)):
-            # The port's name belongs to the template that defines it.
-            spec = replace(spec, template=own.template, admin=replace(spec.admin, port=own.admin.port))
+            # A port's name belongs to the template that defines it, and a Secret to the user that its pods have.
+            spec = replace(spec, template=own.template, admin=own.admin)
         elif costs:
             room -= 1
-        unproven |= not proven and spec.template == target.template
+        unproven |= not proven and has_same_pod(spec, target)
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts
@@ -179,14 +188,14 @@ def _is_suspended(member: Member, group: ServerGroup) -> bool:
     return member.server.status.suspend is not None and not aim_of(member.server, group).serve
 
 
-def _held_by(o: GroupObservation, wanted: list[Member], serving: set[str], updated: str) -> tuple[str, ...]:
+def _held_by(o: GroupObservation, wanted: list[Member], serving: set[str], updated: Revision) -> tuple[str, ...]:
     is_held_up = any(m.name in serving and not m.pod_has(updated) for m in wanted) and _room(o.group, serving) <= 0
     return tuple(m.name for m in wanted if is_held_up and _is_suspended(m, o.group))
 
 
-def _has_run(member: Member, template: str) -> bool:
+def _has_run(member: Member, wanted: Revision) -> bool:
     served = member.pod is not None and names.SERVED_CONTAINER in member.pod.metadata.annotations
-    return member.pod_has(template) and (served or member.server.status.state == "Suspended")
+    return member.pod_has(wanted) and (served or member.server.status.state == "Suspended")
 
 
 def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
@@ -255,7 +264,7 @@ def _complete(spec: AppServerSpec) -> dict[str, Any]:
     }
 
 
-def _settled(member: Member, group: ServerGroup, serving: set[str], updated: str) -> bool:
+def _settled(member: Member, group: ServerGroup, serving: set[str], updated: Revision) -> bool:
     """Whether a server of the group is as the group wants it now."""
     if member.server.metadata.deletion_timestamp:
         return False  # it will be recreated

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import msgspec
 
-from quiesce.decide.podspec import has_gate, template_hash
+from quiesce.decide.podspec import Revision, has_gate, is_of, revision
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import Pod
@@ -37,10 +37,10 @@ class Member(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def pod_is_current(self) -> bool:
         """Whether the pod was created from the server's current template."""
-        return self.pod is not None and self.pod_has(template_hash(self.server.spec.template))
+        return self.pod_has(revision(self.server.spec))
 
-    def pod_has(self, wanted: str) -> bool:
-        return self.pod is not None and self.pod.metadata.annotations.get(names.TEMPLATE_HASH) == wanted
+    def pod_has(self, wanted: Revision) -> bool:
+        return self.pod is not None and is_of(self.pod, wanted)
 
     @property
     def is_to_restart(self) -> bool:

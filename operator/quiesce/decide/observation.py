@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from quiesce.decide.podspec import admin_port, template_hash
+from quiesce.decide.podspec import admin_port, is_of, revision, template_hash
 from quiesce.decide.refusal import Refusal
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerStatus, Node, Pod, Target
@@ -334,8 +334,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     @property
     def template_has_changed(self) -> bool:
-        made_of = self.pod.metadata.annotations.get(names.TEMPLATE_HASH) if self.pod else None
-        return self.pod is not None and made_of != template_hash(self.server.spec.template)
+        """Whether the pod was created from another template, or for another admin port."""
+        return self.pod is not None and not is_of(self.pod, revision(self.server.spec))
 
     @property
     def out_of_date(self) -> str:
@@ -343,7 +343,9 @@ class Observation(msgspec.Struct, frozen=True):
         if self.pod is None:
             return ""
         if self.template_has_changed:
-            return "the template has changed"
+            of_template = self.pod.metadata.annotations.get(names.TEMPLATE_HASH)
+            is_same = of_template == template_hash(self.server.spec.template)
+            return "the admin port has changed" if is_same else "the template has changed"
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was requested"
         return ""

@@ -4,13 +4,13 @@ import hashlib
 import json
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from quiesce.model import names
 from quiesce.model.objects import NamedPort, Pod
-from quiesce.model.resources import AppServer, ServerGroup
+from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
 
 # How long a drain may take beyond its margin and timeout: to be noticed, confirmed in the endpoints, and for the stop.
 RESERVE_SECONDS = 15
@@ -66,9 +66,44 @@ def admin_container(pod_spec: dict[str, Any], port: str) -> dict[str, Any]:
     )
 
 
+class Revision(NamedTuple):
+    """What a pod is created from, as far as a change of it replaces the pod."""
+
+    template_hash: str
+    port: str
+
+
+def revision(spec: AppServerSpec) -> Revision:
+    return Revision(template_hash(spec.template), spec.admin.port)
+
+
+def is_of(pod: Pod, wanted: Revision) -> bool:
+    made_of = pod.metadata.annotations.get(names.TEMPLATE_HASH)
+    return made_of == wanted.template_hash and _port_name(pod, wanted.port) == wanted.port
+
+
+def _port_name(pod: Pod, named: str) -> str:
+    """The name of a pod's admin port: that in its own record, whatever the spec names now.
+
+    A pod of an earlier version, which has no record of a Secret, may be in use with another port of the same container.
+    """
+    record = pod.metadata.annotations.get(names.ADMIN_PORT, "")
+    recorded, other = pod.port(record), pod.port(named)
+    if recorded is None:  # someone has edited it
+        return named
+    is_earlier = names.ADMIN_SECRET not in pod.metadata.annotations
+    return named if is_earlier and other and other.container == recorded.container else record
+
+
 def admin_port(server: AppServer, pod: Pod) -> NamedPort | None:
-    """A pod may be older than the port's name in the spec: it has the name that it was created with."""
-    return pod.port(server.spec.admin.port, pod.metadata.annotations.get(names.ADMIN_PORT, ""))
+    """The port at which a pod's server is managed; its container is the server's."""
+    return pod.port(_port_name(pod, server.spec.admin.port))
+
+
+def admin_secrets(server: AppServer, pod: Pod) -> tuple[str, ...]:
+    """The Secrets that may have the credentials of a pod's server: the pod's own, or else that of the spec."""
+    named = server.spec.admin.credentials_secret_ref.name
+    return tuple(dict.fromkeys((pod.metadata.annotations.get(names.ADMIN_SECRET, named), named)))
 
 
 def _check_fields(template: dict[str, Any]) -> None:
@@ -241,6 +276,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
         names.TEMPLATE_HASH: made_of,
         names.HOLD_SECONDS: str(hold),
         names.ADMIN_PORT: server.spec.admin.port,
+        names.ADMIN_SECRET: server.spec.admin.credentials_secret_ref.name,
     }
     return {
         "apiVersion": "v1",

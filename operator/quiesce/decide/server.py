@@ -35,7 +35,7 @@ from quiesce.decide.podspec import (
 )
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
-from quiesce.decide.target import flaw, flaw_of_group, target_spec
+from quiesce.decide.target import flaw, flaw_of_group, has_same_pod, target_spec
 from quiesce.model import names
 from quiesce.model.objects import Pod
 from quiesce.model.plan import (
@@ -109,9 +109,7 @@ def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
         return plan
     bad = flaw(o.server, o.group)
     if o.group and not bad and not o.group.metadata.deletion_timestamp:
-        own, target = o.server.spec, target_spec(o.group)
-        is_same = (own.template, own.admin.port) == (target.template, target.admin.port)
-        bad = "" if is_same else flaw_of_group(o.group)
+        bad = "" if has_same_pod(o.server.spec, target_spec(o.group)) else flaw_of_group(o.group)
     return replace(plan, stalled="BadTemplate", message=bad) if bad else plan
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from quiesce.decide.budget import max_surge, max_unavailable
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, ordinal_of
-from quiesce.decide.podspec import BadTemplateError, build_pod, template_hash
+from quiesce.decide.podspec import BadTemplateError, Revision, build_pod, revision
 from quiesce.decide.requests import aim_of
 from quiesce.model import names
 from quiesce.model.objects import OwnMetadata
@@ -24,9 +24,14 @@ def target_spec(group: ServerGroup) -> AppServerSpec:
     return replace(spec, template={**spec.template, "metadata": {**metadata, "annotations": annotations}})
 
 
-def target_hash(group: ServerGroup) -> str:
-    """The hash of the servers' desired pod template."""
-    return template_hash(target_spec(group).template)
+def target_revision(group: ServerGroup) -> Revision:
+    """What the servers' pods are to be created from."""
+    return revision(target_spec(group))
+
+
+def has_same_pod(one: AppServerSpec, other: AppServerSpec) -> bool:
+    """Whether a server keeps its pod when one spec replaces the other."""
+    return (one.template, one.admin.port) == (other.template, other.admin.port)
 
 
 def flaw(server: AppServer, group: ServerGroup | None) -> str:
@@ -66,7 +71,7 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
 
     Existing servers beyond `replicas` stay until the rollout is complete; only a rollout creates them.
     """
-    replicas, wanted = group.spec.replicas, target_hash(group)
+    replicas, wanted = group.spec.replicas, target_revision(group)
     limit = replicas + max_surge(group)
     kept = [member for member in members if not member.is_leaving(group)]
     surge = beyond(kept, replicas)

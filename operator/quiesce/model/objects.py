@@ -155,10 +155,10 @@ class Pod(Narrow, frozen=True):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
-    def port(self, *names: str) -> NamedPort | None:
-        """The port with the first of these names that exists; of several, the first container's, as for a Service."""
-        ports = [(port.name, NamedPort(c.name, port.container_port)) for c in self.spec.containers for port in c.ports]
-        return next((found for name in names for known, found in ports if known == name), None)
+    def port(self, name: str) -> NamedPort | None:
+        """The port with this name; of several, the first container's, as for a Service."""
+        ports = ((port, NamedPort(c.name, port.container_port)) for c in self.spec.containers for port in c.ports)
+        return next((found for port, found in ports if port.name == name), None)
 
     @property
     def addresses(self) -> set[str]:
