@@ -53,7 +53,7 @@ async def test_a_list_that_is_older_than_a_deletion_brings_nothing_back(
 ) -> None:
     one, world = await made(cluster, manifest), World()
     before, listed = world.known(), await cluster.everything()
-    assert [server for server in listed.servers if server.metadata.key == one.metadata.key]
+    assert [server for server in listed.servers.things if server.metadata.key == one.metadata.key]
     await cluster.delete_server(namespace, "shop", one.metadata.uid)
     world.forget_server(one.metadata.key, one.metadata.uid, int(one.metadata.resource_version) + 1)
     world.see_all(listed, before)

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from quiesce.cluster.port import ClusterError, Own, Snapshot
+from quiesce.cluster.port import ClusterError, Listed, Own, Snapshot
 from quiesce.control.events import Recorder
 from quiesce.model import names
 from quiesce.model.objects import (
     Budget,
     Condition,
-    EndpointSlice,
     Kept,
     Node,
     OwnerReference,
@@ -71,8 +70,15 @@ class FakeCluster:
 
     async def everything(self) -> Snapshot:
         self._ask("everything")
-        slices: list[EndpointSlice] = []
-        return Snapshot([*self._servers.values()], [*self._groups.values()], [*self._pods.values()], slices)
+        version = next(self._versions)
+        return Snapshot(
+            Listed([*self._servers.values()], version),
+            Listed([*self._groups.values()], version),
+            Listed([*self._pods.values()], version),
+            Listed(),
+            Listed([*self._services.values()], version),
+            Listed([*self._budgets.values()], version),
+        )
 
     async def server(self, namespace: str, name: str) -> AppServer | None:
         return self._servers.get((namespace, name))
@@ -88,6 +94,7 @@ class FakeCluster:
         return self._pods.get((namespace, name))
 
     async def pods(self, namespace: str, group: str) -> list[Pod]:
+        self._ask("pods", group)
         mine = {s.metadata.name for s in await self.servers(namespace, group)}
         return [p for (there, name), p in self._pods.items() if there == namespace and name in mine]
 
@@ -120,7 +127,7 @@ class FakeCluster:
     async def create_pod(self, manifest: dict[str, Any]) -> Pod:
         own = manifest["metadata"]
         self._ask("create_pod", own["name"])
-        made = msgspec.convert({**manifest, "metadata": {**own, "uid": f"made-{own['name']}"}}, Pod)
+        made = msgspec.convert({**manifest, "metadata": {**own, "uid": self._new_uid()}}, Pod)
         self.put(made)
         return made
 
@@ -160,7 +167,8 @@ class FakeCluster:
         own = manifest["metadata"]
         self._ask("apply_server", own["name"])
         known = self._servers.get((own["namespace"], own["name"]))
-        made = msgspec.convert({**manifest, "metadata": {"uid": f"uid-{own['name']}", **own}}, AppServer)
+        uid = known.metadata.uid if known else self._new_uid()
+        made = msgspec.convert({**manifest, "metadata": {**own, "uid": uid}}, AppServer)
         applied: AppServer = self.alter(replace(made, status=known.status) if known else made)
         return self._put(applied)
 
@@ -175,9 +183,9 @@ class FakeCluster:
     async def apply_object(self, manifest: dict[str, Any]) -> Kept:
         self._ask("apply_object", f"{manifest['kind']} {manifest['metadata']['name']}")
         kind: type[Kept] = Service if manifest["kind"] == "Service" else Budget
-        made = msgspec.convert(
-            {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{manifest['kind']}"}}, kind
-        )
+        known = self._of(kind).get((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
+        uid = known.metadata.uid if known else self._new_uid()
+        made = msgspec.convert({**manifest, "metadata": {**manifest["metadata"], "uid": uid}}, kind)
         applied: Kept = self.alter(made)
         return self._put(applied)
 
@@ -221,6 +229,9 @@ class FakeCluster:
     def _ask(self, request: str, name: str = "") -> None:
         self.asked.append(request)
         self.refuse(request, name)
+
+    def _new_uid(self) -> str:
+        return f"made-{next(self._versions)}"
 
     def _newer(self, thing: Any) -> Any:
         version = str(next(self._versions))

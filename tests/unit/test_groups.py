@@ -9,7 +9,7 @@ import pytest
 from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
-from quiesce.control.groups import TAKEN_RETRY_SECONDS, Groups
+from quiesce.control.groups import TAKEN_RETRY_SECONDS, Groups, look_at_pods
 from quiesce.control.refusals import FIRST_REFUSED_SECONDS
 from quiesce.decide.group import decide_group
 from quiesce.decide.members import Member
@@ -264,6 +264,18 @@ async def test_a_live_look_forgets_a_pod_that_is_gone() -> None:
     assert ("shop", "shop-0") not in loop.world.pods
     given = [s.metadata.name for s in loop.world.members(KEY) if s.spec == ROLL.spec.template.spec]
     assert given == ["shop-0"]
+
+
+async def test_a_pod_that_is_there_outlives_its_server() -> None:
+    """The server of the same name that comes next adopts it."""
+    things = estate(ROLL)
+    cluster = FakeCluster(*things)
+    loop = Loop(cluster, *things)
+    gone = cluster.latest(things[1]).metadata
+    cluster.refuse = lambda request, _: loop.world.forget_server(gone.key, gone.uid) if request == "pods" else None
+    await look_at_pods(cluster, loop.world, KEY)
+    assert gone.key not in loop.world.servers
+    assert gone.key in loop.world.pods
 
 
 class DeletedWhileListed(FakeCluster):

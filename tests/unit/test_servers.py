@@ -198,7 +198,7 @@ async def test_a_refused_pod_is_reported_once_and_tried_again_later(code: int) -
     cluster.refuse = refusing("nothing", code)
     loop.now += 4
     await loop.turn()
-    assert loop.world.pods[KEY].metadata.uid == "made-shop-0"
+    assert KEY in loop.world.pods
 
 
 TROUBLE = (0, 401, 404, 409, 429, 502, 503, 504)

@@ -1,14 +1,15 @@
 """The cache of what the watches have reported."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
-from quiesce.cluster.port import Snapshot
+from quiesce.cluster.port import Listed, Snapshot
 from quiesce.cluster.world import World
 from quiesce.model import names
 from quiesce.model.objects import (
+    Budget,
     Endpoint,
     EndpointConditions,
     EndpointSlice,
@@ -17,6 +18,7 @@ from quiesce.model.objects import (
     Metadata,
     Pod,
     PodIP,
+    Service,
     TargetRef,
 )
 from quiesce.model.resources import AppServer, ServerGroup
@@ -24,6 +26,7 @@ from quiesce.model.times import Seconds, moment
 from tests.unit.build import NOW, group, pod, server
 
 KEY = ("shop", "shop-0")
+T = TypeVar("T")
 replace = msgspec.structs.replace
 
 
@@ -220,7 +223,7 @@ def test_a_list_forgets_what_went_away_unseen() -> None:
     world.see_server(server("shop-1", of=shop))
     world.see_slice(endpoints("a", "shop", **{"pod-shop-0": True, "pod-shop-1": True}))
     before = world.known()
-    world.see_all(Snapshot([server("shop-0", of=shop)], [shop], [pod("shop-0")], []), before)
+    world.see_all(listing(server("shop-0", of=shop), shop, pod("shop-0")), before)
     assert list(world.pods) == [KEY]
     assert list(world.servers) == [KEY]
     assert world.routes(pod("shop-0")) == ()
@@ -234,8 +237,8 @@ def test_a_list_forgets_nothing_that_was_seen_while_it_was_made() -> None:
     before = world.known()
     world.see_pod(version(pod("shop-0"), 9))
     world.see_pod(version(pod("shop-1"), 8))
-    world.see_slice(endpoints("a", "shop", **{"pod-shop-1": True}))
-    world.see_all(Snapshot([], [], [version(pod("shop-0"), 7)], []), before)
+    world.see_slice(version(endpoints("a", "shop", **{"pod-shop-1": True}), 8))
+    world.see_all(listing(version(pod("shop-0"), 7), at=7), before)
     assert world.pods[KEY].metadata.resource_version == "9"
     assert "shop-1" in {name for _, name in world.pods}
     assert world.routes(pod("shop-1")) == ("shop",)
@@ -265,11 +268,15 @@ def forget(world: World, thing: Any) -> None:
     kinds[type(thing)](own.key, own.uid, int(own.resource_version))
 
 
-def listing(*things: Any) -> Snapshot:
-    chosen: dict[Any, list[Any]] = {
-        kind: [thing for thing in things if isinstance(thing, kind)] for kind in (AppServer, ServerGroup, Pod)
-    }
-    return Snapshot(chosen[AppServer], chosen[ServerGroup], chosen[Pod], [])
+def listing(*things: Any, at: int = 0) -> Snapshot:
+    """Lists of each kind as of this version."""
+
+    def listed(kind: type[T]) -> Listed[T]:
+        return Listed([thing for thing in things if isinstance(thing, kind)], at)
+
+    return Snapshot(
+        listed(AppServer), listed(ServerGroup), listed(Pod), listed(EndpointSlice), listed(Service), listed(Budget)
+    )
 
 
 def successor(thing: Any, number: int) -> Any:
@@ -349,6 +356,72 @@ def test_after_a_restore_of_etcd_what_was_deleted_is_there_again(thing: Any, fol
     assert seen(world, thing).metadata.resource_version == "401"
     forget(world, successor(thing, 403))
     assert seen(world, thing).metadata.resource_version == "401"
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+def test_an_answer_from_before_a_list_does_not_bring_back_what_the_list_lacks(
+    thing: Any, known: bool, late: bool
+) -> None:
+    """The watch did not report its end. The answer arrives after the list, or while it is made."""
+    world = World()
+    if known:
+        see(world, version(thing, 5))
+    before = world.known()
+    if not late:
+        see(world, version(thing, 7))
+    world.see_all(listing(at=9), before)
+    if late and known:
+        see(world, version(thing, 7))
+    assert seen(world, thing) is None
+    see(world, version(thing, 10))
+    assert seen(world, thing), "it has its label again"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_answer_from_before_a_pod_was_not_found_does_not_bring_it_back(late: bool) -> None:
+    """Only a read that begins later can find it again: in an etcd that was restored."""
+    world = World()
+    world.see_pod(version(pod(), 5))
+    look = world.pods.look([KEY])
+    if not late:
+        world.see_pod(version(pod(), 7))
+    world.pods.replace([], look)
+    if late:
+        world.see_pod(version(pod(), 7))
+    assert world.pods == {}
+    world.see_all(listing(version(pod(), 4), at=4), world.known())
+    assert KEY in world.pods
+
+
+def test_a_read_does_not_bring_back_a_successor_that_went_while_it_was_made() -> None:
+    world = World()
+    world.see_pod(version(pod(), 5))
+    before = world.known()
+    forget(world, successor(pod(), 12))
+    world.see_all(listing(successor(pod(), 11), at=11), before)
+    assert [known.metadata.uid for known in world.pods.values()] == [pod().metadata.uid]
+
+
+@pytest.mark.parametrize("thing", kinds(), ids=lambda thing: type(thing).__name__)
+def test_a_late_report_of_a_lost_label_does_not_remove_what_has_it_again(thing: Any) -> None:
+    """The response to the write that restored it is there before the watch reports the loss."""
+    world = World()
+    see(world, version(thing, 7))
+    forget(world, version(thing, 6))
+    assert seen(world, thing).metadata.resource_version == "7"
+    forget(world, version(thing, 8))
+    assert seen(world, thing) is None
+
+
+def test_the_end_of_a_pod_that_was_confirmed_is_final_whatever_is_reported_later() -> None:
+    world = World()
+    world.see_pod(version(pod(), 5))
+    world.forget_pod(KEY, pod().metadata.uid)
+    forget(world, version(pod(), 6))
+    world.see_pod(version(pod(), 7))
+    assert world.pods == {}
 
 
 def test_a_read_that_finds_nothing_does_not_remove_what_came_in_the_meantime() -> None:

@@ -16,10 +16,10 @@ import msgspec
 from kubernetes.aio import client, config
 
 from quiesce.cluster.clock import Clock
-from quiesce.cluster.port import ClusterError, Held, Own, Scale, Snapshot
+from quiesce.cluster.port import ClusterError, Held, Listed, Own, Scale, Snapshot
 from quiesce.model import names
 from quiesce.model.lease import Lease
-from quiesce.model.objects import Budget, EndpointSlice, Kept, Node, Pod, ResourceQuota, Service
+from quiesce.model.objects import Budget, EndpointSlice, Kept, Narrow, Node, Pod, ResourceQuota, Service
 from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
@@ -60,13 +60,14 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
-class Page(msgspec.Struct, frozen=True):
+class ListMeta(Narrow, frozen=True):
+    resource_version: str = "0"
     continue_: str = msgspec.field(name="continue", default="")
 
 
 class Items(msgspec.Struct, frozen=True):
     items: list[msgspec.Raw] = []
-    metadata: Page = Page()
+    metadata: ListMeta = ListMeta()
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -134,7 +135,7 @@ class KubeCluster:
         return await self._find(_named(SERVERS, name), namespace, AppServer)
 
     async def servers(self, namespace: str, group: str) -> list[AppServer]:
-        return await self._list(SERVERS, namespace, f"{names.SERVER_GROUP}={group}", AppServer)
+        return (await self._list(SERVERS, namespace, f"{names.SERVER_GROUP}={group}", AppServer)).things
 
     async def group(self, namespace: str, name: str) -> ServerGroup | None:
         return await self._find(_named(GROUPS, name), namespace, ServerGroup)
@@ -143,7 +144,7 @@ class KubeCluster:
         return await self._find(_named(PODS, name), namespace, Pod)
 
     async def pods(self, namespace: str, group: str) -> list[Pod]:
-        return await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)
+        return (await self._list(PODS, namespace, f"{names.SERVER_GROUP}={group}", Pod)).things
 
     async def service(self, namespace: str, name: str) -> Service | None:
         return await self._find(_named(SERVICES, name), namespace, Service)
@@ -162,7 +163,7 @@ class KubeCluster:
         return await self._find(_named(PODS, name), namespace, dict[str, Any])
 
     async def quotas(self, namespace: str) -> list[ResourceQuota]:
-        return await self._list(QUOTAS, namespace, "", ResourceQuota)
+        return (await self._list(QUOTAS, namespace, "", ResourceQuota)).things
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod:
         namespace = manifest["metadata"]["namespace"]
@@ -285,10 +286,10 @@ class KubeCluster:
         return await _if_there(self._send("PATCH", path, namespace, Scale, patch, content=MERGE))
 
     async def selected_pods(self, namespace: str, selector: str) -> list[Pod]:
-        return await self._list(PODS, namespace, selector, Pod)
+        return (await self._list(PODS, namespace, selector, Pod)).things
 
     async def held(self) -> list[Held]:
-        return await self._list_all(SERVERS, "", Held)
+        return (await self._list_all(SERVERS, "", Held)).things
 
     async def keep_finalizers(self, held: Held, finalizers: list[str]) -> None:
         own = held.metadata
@@ -317,23 +318,24 @@ class KubeCluster:
     async def _find(self, path: str, namespace: str, kind: type[T]) -> T | None:
         return await _if_there(self._send("GET", path, namespace, kind))
 
-    async def _list_all(self, path: str, selector: str, kind: type[T]) -> list[T]:
-        """From all managed namespaces."""
+    async def _list_all(self, path: str, selector: str, kind: type[T]) -> Listed[T]:
+        """From all managed namespaces; of their versions, the oldest is true of all."""
         if not self._namespaces:
             return await self._list(path.replace("/namespaces/{namespace}", ""), "", selector, kind)
-        return [found for there in self._namespaces for found in await self._list(path, there, selector, kind)]
+        lists = [await self._list(path, there, selector, kind) for there in self._namespaces]
+        return Listed([thing for one in lists for thing in one.things], min(one.version for one in lists))
 
-    async def _list(self, path: str, namespace: str, selector: str, kind: type[T]) -> list[T]:
+    async def _list(self, path: str, namespace: str, selector: str, kind: type[T]) -> Listed[T]:
         """All pages; each object is decoded separately: one that can't be decoded doesn't hide the rest."""
-        found: list[T] = []
-        following = ""
+        found, versions, following = list[T](), list[int](), ""
         while True:
             query = [("limit", "500"), ("labelSelector", selector), ("continue", following)]
             page = await self._send("GET", path, namespace, Items, query=[(k, v) for k, v in query if v])
             found += [item for raw in page.items if (item := _decode(raw, kind))]
+            versions.append(int(page.metadata.resource_version))
             following = page.metadata.continue_
             if not following:
-                return found
+                return Listed(found, min(versions))
 
     async def _delete(self, path: str, namespace: str, options: dict[str, Any]) -> None:
         try:

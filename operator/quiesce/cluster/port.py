@@ -1,7 +1,7 @@
 """The requests that the loop makes to Kubernetes. Every call is one request."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from quiesce.model.text import shown
 from quiesce.model.times import Seconds
 
 Own = TypeVar("Own", AppServer, ServerGroup)
+Thing = TypeVar("Thing")
 
 
 class ClusterError(Exception):
@@ -31,15 +32,22 @@ class ClusterError(Exception):
         return self.status in (400, 403, 413, 422, 500)
 
 
+class Listed(msgspec.Struct, Generic[Thing], frozen=True):
+    """All objects of one kind, as of this resource version."""
+
+    things: list[Thing] = []
+    version: int = 0
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """All objects that the operator needs, from one list of each kind."""
 
-    servers: list[AppServer]
-    groups: list[ServerGroup]
-    pods: list[Pod]
-    slices: list[EndpointSlice]
-    services: list[Service] = []
-    budgets: list[Budget] = []
+    servers: Listed[AppServer]
+    groups: Listed[ServerGroup]
+    pods: Listed[Pod]
+    slices: Listed[EndpointSlice]
+    services: Listed[Service]
+    budgets: Listed[Budget]
 
 
 class Cluster(Protocol):

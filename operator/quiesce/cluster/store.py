@@ -4,6 +4,7 @@ Resource versions of one kind are ordered numbers (KEP-5504), also across an obj
 of etcd from a backup, they are not: then, the result of a read that began after an object was last seen is right.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
@@ -21,9 +22,9 @@ REMEMBERED = 10_000
 
 
 class Grave(msgspec.Struct, frozen=True):
-    """A deleted object: its last version, and how many were deleted up to it."""
+    """A deleted object: every version up to this one is past; and how many were deleted up to it."""
 
-    version: int
+    version: float
     number: int
 
 
@@ -52,13 +53,12 @@ class Store(dict[Key, Thing]):
         self._put(thing)
         return True
 
-    def forget(self, key: Key, uid: str, version: int = 0) -> None:
-        """Note that the object with this UID is gone, or no longer matches the watch: it may come back newer."""
+    def forget(self, key: Key, uid: str, version: float = math.inf) -> None:
+        """Note that the object with this UID is gone for good, or no longer matched the watch as of this version."""
         known = self.get(key)
-        if known is None or known.metadata.uid != uid:
-            self._bury(uid, version)
+        self._bury(uid, version)
+        if known is None or known.metadata.uid != uid or _version(known) > version:
             return
-        self._bury(uid, max(version, _version(known)))
         del self[key]
         if self._changed:
             self._changed(known, None)
@@ -68,8 +68,8 @@ class Store(dict[Key, Thing]):
         known = dict(self) if keys is None else {key: self[key] for key in keys if key in self}
         return Look(known, self._buried)
 
-    def replace(self, found: Iterable[Thing], look: Look[Thing]) -> None:
-        """Process the result of a read of everything in `look`."""
+    def replace(self, found: Iterable[Thing], look: Look[Thing], version: int | None = None) -> None:
+        """Process the result of a read of everything in `look`; a list of all that matches the watch has a version."""
         listed = set()
         for thing in found:
             key, uid = thing.metadata.key, thing.metadata.uid
@@ -77,28 +77,38 @@ class Store(dict[Key, Thing]):
             grave = self._gone.get(uid)
             if grave and grave.number <= look.buried:
                 del self._gone[uid]  # it exists again
-            if key in look.things and self.get(key) is look.things[key]:
+                grave = None
+            if grave is None and self.get(key) is look.things.get(key):
                 self._put(thing)
             else:
                 self.see(thing)
-        for key, thing in look.things.items():
-            if key not in listed and self.get(key) is thing:
-                self.forget(key, thing.metadata.uid)
+        for key in {*(look.things if version is None else self)} - listed:
+            known = self.get(key)
+            if known and _is_past(known, look.things.get(key), version):
+                self.forget(key, known.metadata.uid, math.inf if version is None else max(version, _version(known)))
 
     def _put(self, thing: Thing) -> None:
         known = self.get(thing.metadata.key)
         if known and known.metadata.uid != thing.metadata.uid:
-            self._bury(known.metadata.uid, _version(known))
+            self._bury(known.metadata.uid, math.inf)
         self[thing.metadata.key] = thing
         if self._changed:
             self._changed(known, thing)
 
-    def _bury(self, uid: str, version: int) -> None:
+    def _bury(self, uid: str, version: float) -> None:
         self._buried += 1
-        self._gone[uid] = Grave(version, self._buried)
+        known = self._gone.get(uid)
+        self._gone[uid] = Grave(max(version, known.version) if known else version, self._buried)
         self._gone.move_to_end(uid)
         if len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
+
+
+def _is_past(known: Thing, before: Thing | None, version: int | None) -> bool:
+    """Whether an object that a read did not find is gone, even if something was heard of it while the read was made."""
+    if version is None:
+        return before is not None and before.metadata.uid == known.metadata.uid
+    return known is before or _version(known) <= version
 
 
 def _version(thing: Thing) -> int:

@@ -3,6 +3,7 @@
 It can lag behind: before a disruptive act, objects are read live, and the results are put in here.
 """
 
+import math
 from collections import defaultdict
 from ipaddress import ip_address
 
@@ -75,12 +76,12 @@ class World:
 
     def see_all(self, found: Snapshot, before: Known) -> None:
         """Process lists that were started after `before`."""
-        self.servers.replace(found.servers, before.servers)
-        self.groups.replace(found.groups, before.groups)
-        self.pods.replace(found.pods, before.pods)
-        self._slices.replace(found.slices, before.slices)
-        self.services.replace(found.services, before.services)
-        self.budgets.replace(found.budgets, before.budgets)
+        self.servers.replace(found.servers.things, before.servers, found.servers.version)
+        self.groups.replace(found.groups.things, before.groups, found.groups.version)
+        self.pods.replace(found.pods.things, before.pods, found.pods.version)
+        self._slices.replace(found.slices.things, before.slices, found.slices.version)
+        self.services.replace(found.services.things, before.services, found.services.version)
+        self.budgets.replace(found.budgets.things, before.budgets, found.budgets.version)
 
     def see_server(self, server: AppServer) -> None:
         self.servers.see(server)
@@ -134,13 +135,13 @@ class World:
         """When the kubelet last began to restart this container, by the node's clock."""
         return self._killed.get(pod.metadata.uid, {}).get(container)
 
-    def forget_server(self, key: Key, uid: str, version: int = 0) -> None:
+    def forget_server(self, key: Key, uid: str, version: float = math.inf) -> None:
         self.servers.forget(key, uid, version)
 
-    def forget_group(self, key: Key, uid: str, version: int = 0) -> None:
+    def forget_group(self, key: Key, uid: str, version: float = math.inf) -> None:
         self.groups.forget(key, uid, version)
 
-    def forget_pod(self, key: Key, uid: str, version: int = 0) -> None:
+    def forget_pod(self, key: Key, uid: str, version: float = math.inf) -> None:
         self.pods.forget(key, uid, version)
 
     def _server_changed(self, before: AppServer | None, now: AppServer | None) -> None:

@@ -304,7 +304,7 @@ async def look_at_pods(cluster: Cluster, world: World, group: tuple[str, str]) -
         pod = await cluster.pod(*lacking)
         if pod:
             found[lacking] = pod
-    world.pods.replace((pod for key, pod in found.items() if key in world.servers), look)
+    world.pods.replace((pod for key, pod in found.items() if key in world.servers or key in look.things), look)
 
 
 def members_of(world: World, group: ServerGroup) -> tuple[Member, ...]:
