@@ -10,6 +10,7 @@ from quiesce.cluster.world import World
 from quiesce.model import names
 from quiesce.model.objects import (
     Budget,
+    Condition,
     Endpoint,
     EndpointConditions,
     EndpointSlice,
@@ -73,12 +74,33 @@ def test_the_kubelet_says_that_it_restarts_a_container(event: Event, at: Seconds
     assert world.killed_at(one, "wildfly") == at
 
 
+STOPPING = killing(message="Stopping container wildfly")
+
+
+@pytest.mark.parametrize("event_first", [True, False])
+def test_a_container_without_a_cause_restarts_in_place_if_its_sandbox_is_replaced(event_first: bool) -> None:
+    """Of its containers, the kubelet says the same as of those of a pod that ends."""
+    world, started = World(), Condition("PodReadyToStartContainers", "True")
+    whole = version(pod(uid="one", conditions=(started,)), 1)
+    changed = version(pod(uid="one", conditions=(replace(started, status="False"),)), 2)
+    world.see_pod(whole)
+    if event_first:
+        world.see_event(STOPPING)
+    world.see_pod(changed)
+    if not event_first:
+        world.see_event(STOPPING)
+    assert world.killed_at(world.pods[KEY], "wildfly") == NOW
+    world.see_pod(version(whole, 3))
+    assert world.killed_at(world.pods[KEY], "wildfly") is None, "its new sandbox is there"
+
+
 def test_a_restart_is_reported_once_and_forgotten_with_its_pod() -> None:
     world, one = World(), pod(uid="one")
     world.see_pod(one)
     assert world.see_event(killing()) == KEY
     assert world.see_event(killing()) is None, "the watch has begun again"
     assert world.see_event(killing(at=NOW + 9)) == KEY
+    assert world.see_event(replace(killing(at=NOW + 10), metadata=Metadata("forged", "attacker"))) is None
     world.see_pod(version(pod(uid="two"), 1))
     assert world.see_event(killing()) is None
     assert world.killed_at(one, "wildfly") is None
@@ -173,7 +195,8 @@ def test_a_slice_reports_whose_readiness_changed() -> None:
     world.see_pod(pod(uid="one"))
     assert world.see_slice(endpoints("a", "shop", one=True, two=True)) == {"one", "two"}
     assert world.see_slice(endpoints("a", "shop", one=False, two=True)) == {"one"}
-    assert world.pods_by_uid({"one", "unknown"}) == [KEY]
+    assert world.pods_by_uid("shop", {"one", "unknown"}) == [KEY]
+    assert world.pods_by_uid("other", {"one"}) == []
 
 
 def test_a_slice_in_another_namespace_is_another_slice() -> None:
@@ -209,10 +232,10 @@ def test_the_end_of_a_pod_is_not_the_end_of_its_successor() -> None:
     world.see_pod(version(pod(uid="new"), 2))
     world.forget_pod(KEY, "old")
     assert world.pods[KEY].metadata.uid == "new"
-    assert world.pods_by_uid({"old", "new"}) == [KEY]
+    assert world.pods_by_uid("shop", {"old", "new"}) == [KEY]
     world.forget_pod(KEY, "new")
     assert world.pods == {}
-    assert world.pods_by_uid({"old", "new"}) == []
+    assert world.pods_by_uid("shop", {"old", "new"}) == []
 
 
 def test_a_list_forgets_what_went_away_unseen() -> None:

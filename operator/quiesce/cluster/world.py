@@ -28,6 +28,13 @@ class Known(msgspec.Struct, frozen=True):
     budgets: Look[Budget]
 
 
+class Killing(msgspec.Struct, frozen=True):
+    """When the kubelet began to end a container, and whether it said why."""
+
+    at: Seconds
+    has_cause: bool
+
+
 class World:
     def __init__(self) -> None:
         self.servers = Store[AppServer](self._server_changed)
@@ -39,8 +46,9 @@ class World:
         # The generation of each group that its servers' specs have been updated to. The status says the same; but if it
         # can't be written, servers must still be able to start.
         self.taken_up: dict[Key, int] = {}
-        self._pod_keys: dict[str, Key] = {}
-        self._killed: dict[str, dict[str, Seconds]] = defaultdict(dict)  # pod UID → container → when
+        # A pod's namespace and UID: anyone can write of a pod in another namespace.
+        self._pod_keys: dict[tuple[str, str], Key] = {}
+        self._killings: dict[tuple[str, str], dict[str, Killing]] = defaultdict(dict)  # by container
         self._members: dict[Key, set[Key]] = defaultdict(set)
         self._slices = Store[EndpointSlice](self._slice_changed)
         # The UID of a pod, or an address of endpoints without a pod → slices that list it as ready
@@ -117,23 +125,28 @@ class World:
         now = _ready_targets(self._slices.get(key))
         return before | now if known and known.ports != endpoints.ports else before ^ now
 
-    def pods_by_uid(self, uids: set[str]) -> list[Key]:
-        return [self._pod_keys[uid] for uid in uids if uid in self._pod_keys]
+    def pods_by_uid(self, namespace: str, uids: set[str]) -> list[Key]:
+        return [self._pod_keys[namespace, uid] for uid in uids if (namespace, uid) in self._pod_keys]
 
     def see_event(self, event: Event) -> Key | None:
-        """Note that the kubelet restarts a container; returns the key of its pod, if that is one of the operator's."""
-        uid, container = event.involved_object.uid, event.restarted_container
-        at, key = seconds(event.last_timestamp), self._pod_keys.get(uid)
-        if key is None or at is None or not container or at <= self._killed[uid].get(container, 0):
+        """Note that the kubelet ends a container; returns the key of its pod, if that is one of the operator's."""
+        pod, container = (event.metadata.namespace, event.involved_object.uid), event.killed_container
+        at, key = seconds(event.last_timestamp), self._pod_keys.get(pod)
+        if key is None or at is None or not container:
             return None
-        if key[0] != event.metadata.namespace:  # anyone can write an Event about a pod of another namespace
+        known = self._killings[pod].get(container)
+        if known and at <= known.at:
             return None
-        self._killed[uid][container] = at
+        self._killings[pod][container] = Killing(at, event.gives_cause)
         return key
 
     def killed_at(self, pod: Pod, container: str) -> Seconds | None:
-        """When the kubelet last began to restart this container, by the node's clock."""
-        return self._killed.get(pod.metadata.uid, {}).get(container)
+        """When the kubelet last began to restart this container, by the node's clock.
+
+        Without a cause, either the pod itself ends, or its sandbox is replaced with everything in it.
+        """
+        killing = self._killings.get(_uid(pod), {}).get(container)
+        return killing.at if killing and (killing.has_cause or pod.lacks_sandbox) else None
 
     def forget_server(self, key: Key, uid: str, version: float = math.inf) -> None:
         self.servers.forget(key, uid, version)
@@ -158,10 +171,10 @@ class World:
 
     def _pod_changed(self, before: Pod | None, now: Pod | None) -> None:
         if before and (now is None or now.metadata.uid != before.metadata.uid):
-            self._pod_keys.pop(before.metadata.uid, None)
-            self._killed.pop(before.metadata.uid, None)
+            self._pod_keys.pop(_uid(before), None)
+            self._killings.pop(_uid(before), None)
         if now:
-            self._pod_keys[now.metadata.uid] = now.metadata.key
+            self._pod_keys[_uid(now)] = now.metadata.key
 
     def _slice_changed(self, before: EndpointSlice | None, now: EndpointSlice | None) -> None:
         were, are = _ready_targets(before), _ready_targets(now)
@@ -182,6 +195,10 @@ def group_of(thing: AppServer | Kept) -> Key | None:
         return (own.namespace, own.owner.name) if own.owner.kind == "ServerGroup" else None
     name = own.labels.get(names.SERVER_GROUP)
     return (own.namespace, name) if name else None
+
+
+def _uid(pod: Pod) -> tuple[str, str]:
+    return (pod.metadata.namespace, pod.metadata.uid)
 
 
 def _ready_targets(endpoints: EndpointSlice | None) -> set[str]:

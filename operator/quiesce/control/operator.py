@@ -101,7 +101,7 @@ class Operator:
 
     def see_slice(self, endpoints: EndpointSlice, *, gone: bool) -> None:
         changed = self._world.see_slice(endpoints, gone=gone)
-        for key in self._world.pods_by_uid(changed):
+        for key in self._world.pods_by_uid(endpoints.metadata.namespace, changed):
             self._queue.add(("server", *key))
 
     def see_event(self, event: Event, *, gone: bool) -> None:

@@ -165,6 +165,12 @@ class Pod(Narrow, frozen=True):
         """One for each IP family of the cluster; none before the pod has started."""
         return {address for address in (self.status.pod_ip, *(one.ip for one in self.status.pod_ips)) if address}
 
+    @property
+    def lacks_sandbox(self) -> bool:
+        """Whether the kubelet has to create the pod's sandbox (KEP-3085); it ends all containers in an old one."""
+        ready = self.condition("PodReadyToStartContainers")
+        return ready is not None and ready.status == "False"
+
     def condition(self, kind: str) -> Condition | None:
         return next((condition for condition in self.status.conditions if condition.type == kind), None)
 
@@ -257,13 +263,17 @@ class Event(Narrow, frozen=True):
     last_timestamp: datetime | None = None
 
     @property
-    def restarted_container(self) -> str:
-        """The container that the kubelet restarts in place; empty for any other Event.
-
-        Without a restart, the message gives no cause (the kubelet's `killContainer`, `computePodActions`).
-        """
+    def killed_container(self) -> str:
         found = CONTAINER.fullmatch(self.involved_object.field_path)
-        return found[1] if found and not self.message.startswith("Stopping container") else ""
+        return found[1] if found else ""
+
+    @property
+    def gives_cause(self) -> bool:
+        """Whether the kubelet restarts this one container in place; it ends all of a pod without giving a cause.
+
+        (The kubelet's `killContainer`, and the messages of its `computePodActions`.)
+        """
+        return not self.message.startswith("Stopping container")
 
 
 class QuotaSelector(Narrow, frozen=True):
