@@ -11,7 +11,7 @@ from quiesce.cluster.port import ClusterError, Snapshot
 from quiesce.control.operator import Operator
 from quiesce.model.plan import Note
 from tests.unit.build import NOW, group, pod, server
-from tests.unit.fake import FakeCluster, refusing
+from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import version
 
 
@@ -51,6 +51,30 @@ async def test_a_resync_that_fails_is_tried_again_and_does_not_end_the_operator(
         assert caplog.text.count("etcd is away") == 2
         await asyncio.sleep(0.05)
         assert cluster.count("everything") == 3  # and rests then
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_went_while_no_watch_reported_anything_is_missed_sooner_or_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was the only one of its kind: when the watch starts again, its list has nothing to report."""
+    monkeypatch.setattr("quiesce.control.operator.RESYNC_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr("quiesce.control.operator.RESYNC_SECONDS", 0.1)
+    monkeypatch.setattr("quiesce.control.admins.WildFly", FakeWildFly)
+    cluster, asked, created = FakeCluster(server(), pod()), asyncio.Event(), asyncio.Event()
+    events = {"secret": asked, "create_pod": created}
+    cluster.refuse = lambda request, _: events[request].set() if request in events else None
+    operator = Operator(cluster, "test", Clock())
+    await operator.prime()
+    task = asyncio.create_task(operator.run())
+    try:
+        async with asyncio.timeout(5):
+            await asked.wait()
+            cluster.take("shop", "shop-0")
+            await created.wait()
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

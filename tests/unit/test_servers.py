@@ -14,8 +14,8 @@ from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
-from quiesce.control.servers import Servers
-from quiesce.decide.observation import SILENT_SECONDS
+from quiesce.control.servers import POD_KNOWN_SECONDS, Servers
+from quiesce.decide.observation import OVERDUE_SECONDS, SILENT_SECONDS
 from quiesce.decide.podspec import hold_seconds, template_hash
 from quiesce.model import names
 from quiesce.model.objects import Condition, Metadata, Node, Pod, QuotaStatus, ResourceQuota, Service
@@ -23,7 +23,7 @@ from quiesce.model.plan import SetGate
 from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup
 from quiesce.model.server import Report
 from quiesce.model.times import Seconds
-from tests.unit.build import NOW, drain, group, pod, report, server, status, stray, template
+from tests.unit.build import GRACE, NOW, drain, group, pod, report, server, status, stray, template
 from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
 from tests.unit.test_world import endpoints, version
 
@@ -1068,6 +1068,41 @@ async def test_the_node_of_a_server_that_falls_silent_while_it_leaves_is_looked_
     loop.now += 1
     await loop.turn()
     assert (cluster.count("node"), cluster.count("delete_pod")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        pytest.param(pod(), id="serves"),
+        pytest.param(pod(gate=False, served="", up_for=60), id="starts"),
+        pytest.param(pod(leaving_for=5, gate=False), id="leaves"),
+        pytest.param(pod(leaving_for=GRACE + OVERDUE_SECONDS, gate=False, container=None), id="should be gone"),
+    ],
+)
+async def test_a_pod_whose_end_no_watch_reports_is_missed_soon(stale: Pod) -> None:
+    cluster = FakeCluster(server())
+    loop = Loop(cluster, server(), stale)
+    while not cluster.holds_pod(*KEY) and loop.now < NOW + 60:
+        wake = await loop.turn()
+        assert wake is not None, "nothing will happen to the pod any more"
+        loop.now += wake
+    assert loop.now <= NOW + SILENT_SECONDS + POD_KNOWN_SECONDS
+    assert loop.world.pods[KEY].metadata.uid == cluster.latest(stale).metadata.uid != stale.metadata.uid
+
+
+async def test_the_pod_of_a_server_that_does_not_respond_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_: FakeWildFly) -> None:
+        raise AdminError("Unreachable", "no answer")
+
+    monkeypatch.setattr(FakeWildFly, "report", silent)
+    cluster = FakeCluster(server(), pod())
+    loop = Loop(cluster, server(), pod())
+    for _ in range(60):
+        await loop.turn()
+        loop.now += 1
+    opened = 1
+    assert cluster.count("pod") == opened + 60 // POD_KNOWN_SECONDS
+    assert loop.said().status.state == "Running"
 
 
 async def test_a_pod_that_was_never_scheduled_and_does_not_go_has_no_node_to_look_at() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 
 from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
@@ -17,6 +18,8 @@ from quiesce.model.times import Seconds
 
 # When a watch starts again with a list, objects deleted in the meantime are found by another list, once things settle.
 RESYNC_AFTER_SECONDS = 2.0
+# A list without any object isn't reported at all: what has gone unnoticed is found by this one.
+RESYNC_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class Operator:
         self._servers = Servers(cluster, self._world, self._admins, clock, self._events)
         self._groups = Groups(cluster, self._world, clock, self._events)
         self._queue = Queue(self._reconcile, clock.tick)
-        self._listed_at: Seconds | None = None
+        self._resync_at: Seconds = math.inf
         self.ready = False
 
     async def prime(self) -> None:
@@ -44,7 +47,7 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._queue.run())
-                tasks.create_task(self._resync_after_lists())
+                tasks.create_task(self._resync_when_due())
         finally:
             await self._admins.close()
             await self._events.flush()
@@ -55,7 +58,7 @@ class Operator:
 
     def listed(self) -> None:
         """A watch has started with a list: it doesn't report earlier deletions."""
-        self._listed_at = self._clock.tick()
+        self._resync_at = self._clock.tick() + RESYNC_AFTER_SECONDS
 
     def see_server(self, server: AppServer, *, gone: bool) -> None:
         own = server.metadata
@@ -115,6 +118,7 @@ class Operator:
         return await reconcile(namespace, name)
 
     async def _resync(self) -> None:
+        self._resync_at = self._clock.tick() + RESYNC_SECONDS
         before = self._world.known()
         found = await self._cluster.everything()
         self._world.see_all(found, before)
@@ -123,13 +127,13 @@ class Operator:
         for group in {*before.groups.things, *self._world.groups}:
             self._queue.add(("group", *group))
 
-    async def _resync_after_lists(self) -> None:
+    async def _resync_when_due(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_AFTER_SECONDS / 2)
-            if self._listed_at is not None and self._clock.tick() - self._listed_at >= RESYNC_AFTER_SECONDS:
-                self._listed_at = None
-                try:
-                    await self._resync()
-                except ClusterError as error:
-                    logger.warning("listing again failed: %s; retrying", error)
-                    self.listed()
+            if self._clock.tick() < self._resync_at:
+                continue
+            try:
+                await self._resync()
+            except ClusterError as error:
+                logger.warning("listing again failed: %s; retrying", error)
+                self.listed()

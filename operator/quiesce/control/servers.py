@@ -35,6 +35,8 @@ UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 NODE_KNOWN_SECONDS = 10.0
+# How often the pod of a server that says nothing is read live: the watch may have missed its end.
+POD_KNOWN_SECONDS = 10.0
 # An EndpointSlice that is slower than this may belong to a Service that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
 
@@ -53,6 +55,7 @@ class Servers:
         self._offsets: dict[tuple[str, str], Seconds] = {}  # of the time of day in the notes
         self._templates = Templates(cluster, world, clock.tick)
         self._written: dict[tuple[str, str], Seconds] = {}
+        self._looked: dict[tuple[str, str], Seconds] = {}  # when the pod was read live
         self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were read, and when
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
@@ -87,10 +90,6 @@ class Servers:
         key = server.metadata.key
         group = self._world.groups.get(group_of(server) or ("", ""))
         group = group if group and is_member(server, group) else None
-        pod = self._world.pods.get(key)
-        if _may_be_otherwise(server, pod):
-            await self._look_at_pod(server)
-            pod = self._world.pods.get(key)
         notes, offset = self._notes.get(key, Notes()), self._clock.offset
         notes = notes.moved(offset - self._offsets.get(key, offset))
         self._notes[key], self._offsets[key] = notes, offset
@@ -98,10 +97,14 @@ class Servers:
             now=self._now(key),
             server=server,
             group=group,
-            pod=pod,
+            pod=self._world.pods.get(key),
             group_is_ahead=group is not None and self._is_ahead(group),
             notes=notes,
         )
+        if self._may_be_otherwise(observation):
+            await self._look_at_pod(server)
+            observation = replace(observation, pod=self._world.pods.get(key))
+        pod = observation.pod
         waits = pod is None and names.SURGE in server.metadata.annotations
         if group and (waits or observation.template_has_changed):
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
@@ -130,6 +133,15 @@ class Servers:
             killed_at=killed_at,
             node=node,
         ).measured()
+
+    def _may_be_otherwise(self, o: Observation) -> bool:
+        """Whether the watch may have missed something: it only reports pods with the operator's label."""
+        if o.pod is None:
+            return o.server.status.state not in (None, "Pending", "Stopped")
+        if not o.pod.metadata.is_owned_by(o.server.metadata.uid) or names.MANAGED not in o.pod.metadata.labels:
+            return True
+        looked_at = self._looked.get(o.server.metadata.key, -math.inf)
+        return o.pod_may_be_gone and self._clock.tick() - looked_at >= POD_KNOWN_SECONDS
 
     def _now(self, key: tuple[str, str]) -> Seconds:
         """The time of day for a server's notes: the same clock for an observation and the act that follows."""
@@ -199,6 +211,7 @@ class Servers:
         look = self._world.pods.look([key])
         pod = await self._cluster.pod(*key)
         self._world.pods.replace([pod] if pod else [], look)
+        self._looked[key] = self._clock.tick()
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act, so that the operator can continue after a crash."""
@@ -324,14 +337,8 @@ class Servers:
         self._notes.pop((namespace, name), None)
         self._offsets.pop((namespace, name), None)
         self._written.pop((namespace, name), None)
+        self._looked.pop((namespace, name), None)
         await self._admins.forget(namespace, name)
-
-
-def _may_be_otherwise(server: AppServer, pod: Pod | None) -> bool:
-    """Whether the watch may have missed something: it only reports pods with the operator's label."""
-    if pod is None:
-        return server.status.state not in (None, "Pending", "Stopped")
-    return not pod.metadata.is_owned_by(server.metadata.uid) or names.MANAGED not in pod.metadata.labels
 
 
 def _version(thing: AppServer | Pod | None) -> str:

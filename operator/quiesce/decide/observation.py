@@ -271,6 +271,13 @@ class Observation(msgspec.Struct, frozen=True):
         return self.leaving and (self.overdue_in <= 0 or silent)
 
     @property
+    def pod_may_be_gone(self) -> bool:
+        """Whether there is a reason to check the pod: its server says nothing, or it should be gone by now."""
+        failing_since = self.notes.failing_since
+        fails = failing_since is not None and self.now - failing_since >= SILENT_SECONDS
+        return fails or self.overdue_in <= 0
+
+    @property
     def restart_ends_in(self) -> Seconds:
         """How long the kubelet may still take to end the container that it restarts in place; 0 if it doesn't.
 
