@@ -136,7 +136,7 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
         pytest.param(busy(60, "200", shed()), SuspendServer(), id="and is suspended then, in any case"),
         pytest.param(busy(59.9, "-1", shed()), None, id="without a limit: for 60 s as well"),
         pytest.param(busy(60, "-1", shed()), SuspendServer(), id="and is suspended then, however busy"),
-        pytest.param(busy(0, "0", shed()), SuspendServer(), id="with 0 it is suspended at once"),
+        pytest.param(busy(0, "0", shed()), SuspendServer(), id="with 0 it is suspended immediately"),
         pytest.param(busy(9, "60", shed(0), quiet_for=0.4), None, id="0.4 s of quiet are not enough"),
         pytest.param(busy(9, "60", shed(0), quiet_for=0.5), SuspendServer(), id="0.5 s of quiet are"),
         pytest.param(busy(0.4, "60", shed(0), quiet_for=9), None, id="quiet counts within Suspending only"),
@@ -363,7 +363,7 @@ def test_services_that_cant_confirm_are_named_and_not_waited_for() -> None:
             server(annotations={names.SUSPEND: "true"}, status=status("Starting")),
             pod(gate=False, served=""),
             None,
-            id="to stay suspended: its clock starts at once",
+            id="to stay suspended: its clock starts immediately",
         ),
         pytest.param(
             server(
@@ -372,13 +372,13 @@ def test_services_that_cant_confirm_are_named_and_not_waited_for() -> None:
             ),
             pod(gate=False, served=""),
             SuspendServer(),
-            id="and it is suspended at once",
+            id="and it is suspended immediately",
         ),
         pytest.param(
             server(desired_state="Stopped", status=status("Starting")),
             pod(gate=False, served=""),
             DeletePod(),
-            id="to stop: its pod is deleted at once",
+            id="to stop: its pod is deleted immediately",
         ),
     ],
 )
@@ -516,7 +516,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
             look(leave("Starting", None), pod(gate=False, leaving_for=0, container="containerd://2")),
             "Stopping",
             StopServer(),
-            id="one that never served is stopped at once",
+            id="one that never served is stopped immediately",
         ),
         pytest.param(
             look(
@@ -527,7 +527,7 @@ LEAVING = 10  # seconds since the deletion; the hold is 77 s
             ),
             "Stopping",
             StopServer(),
-            id="force stops it at once",
+            id="force stops it immediately",
         ),
     ],
 )
@@ -640,7 +640,7 @@ def test_the_end_of_a_drain_is_accounted_once() -> None:
 @pytest.mark.parametrize(
     ("at", "served"),
     [
-        pytest.param(pod(), CONTAINER, id="one that the operator let clients in to"),
+        pytest.param(pod(), CONTAINER, id="one whose gate the operator opened"),
         pytest.param(pod(served=""), CONTAINER, id="one whose gate someone else opened"),
         pytest.param(
             pod(container="containerd://2"), "containerd://2", id="one that came into an open gate, and is ready"

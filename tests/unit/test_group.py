@@ -113,9 +113,9 @@ HALF = group(4, template=NEW, max_unavailable="50%")
     ("observation", "acts"),
     [
         pytest.param(look_at_group(OLD), ["shop-0 1", "shop-1 1", "shop-2 1"], id="a new group makes all its servers"),
-        pytest.param(look_at_group(OLD, *serving(OLD, 0, 2)), ["shop-1 1"], id="one that is missing is made again"),
+        pytest.param(look_at_group(OLD, *serving(OLD, 0, 2)), ["shop-1 1"], id="one that is missing is recreated"),
         pytest.param(look_at_group(OLD, *serving(OLD, 0, 1, 2)), [], id="a group that is as it should be rests"),
-        pytest.param(look_at_group(ROLL, *serving(OLD, 0, 1, 2)), ["shop-2 2"], id="a roll takes the last first"),
+        pytest.param(look_at_group(ROLL, *serving(OLD, 0, 1, 2)), ["shop-2 2"], id="a rollout starts with the last"),
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), given(OLD, 2)), [], id="and waits while the budget is spent"
         ),
@@ -139,7 +139,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(
             look_at_group(ROLL, booting(OLD, 0), booting(OLD, 1), *serving(OLD, 2)),
             ["shop-1 2", "shop-0 2"],
-            id="all that don't serve go at once, and those that do wait",
+            id="all that don't serve are replaced immediately, those that do wait",
         ),
         pytest.param(
             look_at_group(group(3, template=template("wildfly:3")), *serving(OLD, 0, 1), draining(OLD, 2)),
@@ -149,17 +149,17 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(
             look_at_group(OLD, *serving(OLD, 0, 1), draining(OLD, 2)),
             ["shop-2 1"],
-            id="a template that is put back is given back at once",
+            id="a restored template is applied immediately",
         ),
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), suspended(OLD, 2)),
             ["shop-2 2"],
-            id="a suspend by hand spends the budget, and the suspended one is replaced",
+            id="a manual suspend uses the budget, and the suspended one is replaced",
         ),
         pytest.param(
             look_at_group(ROLL, *suspended_all(OLD, 0, 1), failing_new(OLD, 2)),
             [],
-            id="but not while the template has yet to prove itself: they are what one goes back to",
+            id="but not while no server has run with the template: they are what one returns to",
         ),
         pytest.param(
             look_at_group(ROLL, *suspended_all(OLD, 0, 1, 2)),
@@ -216,7 +216,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(
             look_at_group(ROLL, *serving(OLD, 0, 1), member(2, OLD, annotations={names.RESTART: "now"})),
             ["shop-2 2"],
-            id="a restart spends the budget from when it is asked for, and takes the template along",
+            id="a restart uses the budget from its request, and includes the template",
         ),
         pytest.param(
             look_at_group(
@@ -254,7 +254,7 @@ HALF = group(4, template=NEW, max_unavailable="50%")
         pytest.param(
             look_at_group(ROLL, member(0, OLD, pod("shop-0", unready_for=29.9)), *serving(OLD, 1, 2)),
             [],
-            id="a slow probe takes no server out: it needs room like the others",
+            id="a slow probe takes no server out: it needs room, too",
         ),
         pytest.param(
             look_at_group(ROLL, *(member(n, OLD, pod(f"shop-{n}", unready_for=1)) for n in range(3))),
@@ -465,7 +465,7 @@ def surge(of: Member) -> Member:
         pytest.param(
             [*(rolled(SURGE, n) for n in range(3)), surge(rolled(SURGE, 3))],
             ["shop-3 2 Stopped surge"],
-            id="and then it goes",
+            id="and then it is removed",
         ),
         pytest.param(
             [surge(rolled(SURGE, 0)), *(rolled(SURGE, n) for n in (1, 2, 3))],
@@ -483,7 +483,7 @@ def surge(of: Member) -> Member:
         pytest.param(
             [*(rolled(SURGE, n) for n in (0, 2, 3)), suspended(SURGE, 1, template=NEW)],
             ["shop-1 2 Stopped"],
-            id="a scale-down is none, and takes what does not serve",
+            id="a scale-down is not, and removes what does not serve",
         ),
         pytest.param([rolled(SURGE, n) for n in range(3)], [], id="no surge without a roll"),
         pytest.param(

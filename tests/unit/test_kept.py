@@ -192,9 +192,9 @@ def is_by_label(acts: list[Act]) -> bool | None:
         pytest.param(None, 0, True, id="a new one selects it"),
         pytest.param(None, None, False, id="not while a pod that serves lacks it"),
         pytest.param("before", None, None, id="nor one from before there was the label"),
-        pytest.param("before", 1, None, id="nor at once when the last pod got it"),
+        pytest.param("before", 1, None, id="nor immediately when the last pod got it"),
         pytest.param("before", 5, True, id="but then"),
-        pytest.param("after", None, None, id="a label that is taken off takes nothing away from it"),
+        pytest.param("after", None, None, id="a label that is removed has no effect on it"),
     ],
 )
 def test_the_service_selects_the_label_of_the_gate_and_loses_no_pod_by_it(

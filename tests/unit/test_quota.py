@@ -73,7 +73,7 @@ def pod(memory: str | None = None, **others: Any) -> Spec:
             },
             "cpu",
             "4",
-            id="beside the sidecars before them",
+            id="alongside the sidecars before them",
         ),
         pytest.param(
             {
@@ -135,7 +135,7 @@ SAID = (
             pod("512Mi"),
             pod("512Mi"),
             "requests.memory",
-            id="it was made smaller since",
+            id="it was reduced since",
         ),
         pytest.param(
             [quota(requests_memory="256Mi", used={"requests.memory": "512Mi"})],

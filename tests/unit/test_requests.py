@@ -15,13 +15,13 @@ from tests.unit.build import group, server
     [
         pytest.param("true", SuspendValue(on=True), id="true means the timeout in the spec"),
         pytest.param("false", SuspendValue(on=False), id="false means no suspend"),
-        pytest.param("0", SuspendValue(on=True, timeout=0), id="0 is at once"),
+        pytest.param("0", SuspendValue(on=True, timeout=0), id="0 is immediate"),
         pytest.param("-1", SuspendValue(on=True, timeout=-1), id="-1 is for ever"),
         pytest.param("90", SuspendValue(on=True, timeout=90), id="a whole number is seconds"),
         pytest.param("90s", SuspendValue(on=True, timeout=90), id="a duration in seconds"),
         pytest.param("5m", SuspendValue(on=True, timeout=300), id="a duration in minutes"),
         pytest.param("1h2m3s", SuspendValue(on=True, timeout=3723), id="a duration in all units"),
-        pytest.param("0s", SuspendValue(on=True, timeout=0), id="a duration of nothing is at once"),
+        pytest.param("0s", SuspendValue(on=True, timeout=0), id="a duration of zero is immediate"),
         *(
             pytest.param(bad, None, id=f"{bad!r} is invalid")
             for bad in ("", " ", "yes", "True", "-2", "1.5", "+1", "5 m", "3s2m", "1d", "-5m", "90\n", "1e3", "9" * 10)
@@ -98,7 +98,7 @@ def test_removal_counts_over_everything() -> None:
     ("value", "timeout"),
     [
         pytest.param("true", 60, id="true takes the spec's timeout"),
-        pytest.param("0", 0, id="0 is at once"),
+        pytest.param("0", 0, id="0 is immediate"),
         pytest.param("-1", -1, id="-1 is for ever"),
         pytest.param("5m", 300, id="a duration is its own timeout"),
     ],

@@ -280,7 +280,7 @@ UNSCHEDULABLE = Condition("PodScheduled", "False", "Unschedulable", "0/2 nodes a
             "Pending",
             DeletePod(),
             "",
-            id="an evicted pod is cleared away",
+            id="an evicted pod is deleted",
         ),
         pytest.param(
             look(new(), pod(served="", owner_uid="someone")),
@@ -310,8 +310,8 @@ def test_the_way_to_service(observation: Observation, state: str, act: Act | Non
 @pytest.mark.parametrize(
     ("asked", "leaving_for", "state", "act"),
     [
-        pytest.param({"annotations": {names.SUSPEND: "-1"}}, None, "Starting", None, id="it is to be suspended"),
-        pytest.param({"desired_state": "Stopped"}, None, "Stopping", DeletePod(), id="it is to stop"),
+        pytest.param({"annotations": {names.SUSPEND: "-1"}}, None, "Starting", None, id="it is being suspended"),
+        pytest.param({"desired_state": "Stopped"}, None, "Stopping", DeletePod(), id="it is being stopped"),
         pytest.param({"suspend_timeout_seconds": -1}, 1, "Stopping", StopServer(), id="its pod is deleted"),
     ],
 )
@@ -506,7 +506,7 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             "Starting",
             ResumeServer(),
             "CheckTemplateRefused",
-            id="and the server goes back when it is refused",
+            id="and the server returns to service when it is refused",
         ),
         pytest.param(
             look(server(template=NEW, annotations={names.SUSPEND: "true"}, status=status("Running")), notes=REFUSED),
@@ -520,7 +520,7 @@ def rolling(state: str, suspending_for: float | None = None, **changes: Any) -> 
             "PreSuspend",
             SetGate(open=False, reason="Server", served_container=CONTAINER),
             "",
-            id="nor by one that is to be tried",
+            id="nor by one that is about to be tried",
         ),
         pytest.param(
             look(
@@ -668,7 +668,7 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
             look(server(deleted=True, status=status("Starting")), BOOTS, report(runs=False)),
             "PreSuspend",
             DeletePod(),
-            id="removal of what can be asked to end takes no grace away",
+            id="removal of what can be asked to stop keeps its grace period",
         ),
         pytest.param(
             look(server(deleted=True), pod(), UNREACHABLE),
@@ -699,7 +699,7 @@ def test_a_pod_that_is_out_of_date(observation: Observation, state: str, act: Ac
             look(server(annotations={names.SUSPEND: "true"}, status=status("Starting")), BOOTS, UNREACHABLE),
             "Starting",
             None,
-            id="a server that is to be suspended boots first",
+            id="a server to be suspended boots first",
         ),
     ],
 )
@@ -732,7 +732,7 @@ ADOPT = AdoptPod(owner_reference(server()))
 @pytest.mark.parametrize(
     ("observation", "reason", "act"),
     [
-        pytest.param(look(at=pod(owned=False)), "Adopting", ADOPT, id="one that an operator made is adopted"),
+        pytest.param(look(at=pod(owned=False)), "Adopting", ADOPT, id="one that an operator created is adopted"),
         pytest.param(
             look(server(status=AppServerStatus()), pod(owned=False, gate=False, container=None)),
             "Adopting",
@@ -757,7 +757,7 @@ ADOPT = AdoptPod(owner_reference(server()))
             replace(ADOPT, gone="yesterday"),
             id="one of the server of this name that was here before",
         ),
-        pytest.param(look(at=owned_by("AppServer", STRAY)), "NameTaken", None, id="which no operator made"),
+        pytest.param(look(at=owned_by("AppServer", STRAY)), "NameTaken", None, id="not created by an operator"),
         pytest.param(look(at=owned_by("StatefulSet", pod())), "NameTaken", None, id="one that another owns"),
         pytest.param(look(new(), STRAY), "ReplacesPod", CHECK_OF_OWN, id="any other one: can there be another?"),
         pytest.param(look(new(), STRAY, notes=CHECKED_OWN), "ReplacesPod", DeletePod(), id="then it is replaced"),
@@ -771,7 +771,7 @@ ADOPT = AdoptPod(owner_reference(server()))
             replace(look(new(), stray(ready=False), notes=CHECKED_OWN), has_room=False),
             "ReplacesPod",
             DeletePod(),
-            id="at once where it does not serve",
+            id="immediately if it does not serve",
         ),
         pytest.param(
             look(new(), STRAY, notes=replace(CHECKED_OWN, checked_at=NOW - 10)),
@@ -841,7 +841,7 @@ def test_force_is_recorded_and_removed() -> None:
             Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 1), OPEN, "", None, id="again when it changed nothing"
         ),
         pytest.param(Notes(acted=OPEN, acted_at=NOW - 1, acted_since=NOW - 3), OPEN, "NoEffect", 27, id="and reported"),
-        pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite at once"),
+        pytest.param(Notes(acted=CLOSE, acted_at=NOW), OPEN, "", None, id="its opposite immediately"),
         pytest.param(
             Notes(refusal=Refusal(OPEN, "SetGateRefused", "denied", NOW + 4)),
             None,
@@ -909,14 +909,16 @@ NOWHERE = "spec.admin.port: no container in spec.template has a port named 'nowh
     [
         pytest.param(look(server(**PORTLESS)), "Running", NOWHERE, id="its own"),
         pytest.param(look(group=group(**PORTLESS)), "Running", f"spec.template.{NOWHERE}", id="its group's"),
-        pytest.param(look(group=group(**PORTLESS, deleted=True)), "Running", "", id="a group's that gives none"),
+        pytest.param(look(group=group(**PORTLESS, deleted=True)), "Running", "", id="a group's without one"),
         pytest.param(
             look(server(**PORTLESS, annotations={names.SUSPEND: "true"}), pod(gate=False), report("SUSPENDED")),
             "Suspended",
             NOWHERE,
             id="of a suspended server",
         ),
-        pytest.param(look(server(**PORTLESS, desired_state="Stopped")), "PreSuspend", "", id="of one that is to stop"),
+        pytest.param(
+            look(server(**PORTLESS, desired_state="Stopped")), "PreSuspend", "", id="of one that is being stopped"
+        ),
     ],
 )
 def test_that_no_pod_can_follow_is_reported_while_the_old_one_continues(
@@ -1331,7 +1333,7 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
     ("one", "at", "notes", "act"),
     [
         pytest.param(server(), BARE, Notes(), LABELS, id="put back"),
-        pytest.param(server(), BARE, Notes(labelled_at=NOW - 9), None, id="not at once again, if it changes nothing"),
+        pytest.param(server(), BARE, Notes(labelled_at=NOW - 9), None, id="not again immediately, if it has no effect"),
         pytest.param(
             server(annotations={names.SUSPEND: "true"}),
             BARE,
@@ -1362,7 +1364,7 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
             labelled(pod(leaving_for=1), **OF_ANY),
             Notes(),
             Shed(),
-            id="not of a pod that goes",
+            id="not of a pod that is being deleted",
         ),
     ],
 )
@@ -1406,7 +1408,7 @@ KILLED = look(server(suspend_timeout_seconds=-1), pod(gate=False, up_for=60), re
             SetGate(open=False, reason="ContainerRestarted"),
             id="first it leaves its Services",
         ),
-        pytest.param(KILLED, StopServer(), id="then it ends at once, and the hold with it"),
+        pytest.param(KILLED, StopServer(), id="then it stops immediately, and the hold with it"),
         pytest.param(replace(KILLED, notes=Notes(CONTAINER, acted=StopServer(), acted_at=NOW - 9)), None, id="once"),
         pytest.param(replace(KILLED, admin=UNAUTHORIZED), None, id="one that can't be asked ends by its grace period"),
     ],

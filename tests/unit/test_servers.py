@@ -159,7 +159,7 @@ async def test_a_server_with_the_label_of_a_group_that_is_not_one_of_its_servers
     [
         pytest.param(group(1), {}, 0, id="its group has yet to look"),
         pytest.param(group(1), {KEY_OF_GROUP: 1}, 1, id="it has"),
-        pytest.param(group(1, deleted=True), {}, 1, id="it gives its servers nothing any more"),
+        pytest.param(group(1, deleted=True), {}, 1, id="it no longer updates its servers"),
     ],
 )
 async def test_a_server_comes_up_when_its_group_has_brought_it_up_to_date(

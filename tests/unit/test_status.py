@@ -116,7 +116,7 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
         pytest.param(settled(), {}, False, id="nothing has changed"),
         pytest.param(settled(), {"admin": report(active=7)}, False, id="only the work has changed"),
         pytest.param(
-            settled(), {"admin": AdminFailure("Unreachable", "?")}, False, id="the server gives no answer for once"
+            settled(), {"admin": AdminFailure("Unreachable", "?")}, False, id="the server doesn't respond once"
         ),
         pytest.param(
             settled(),
@@ -128,13 +128,13 @@ SUSPENDED = server(annotations={names.SUSPEND: "true"}, status=status("Suspended
             settled(SUSPENDED, pod(gate=False), report("SUSPENDED")),
             {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
             False,
-            id="a suspended one gives no answer for once",
+            id="a suspended one doesn't respond once",
         ),
         pytest.param(
             settled(server(status=status("Starting", OURS)), pod(gate=False), report("SUSPENDED")),
             {"at": pod(gate=False), "admin": AdminFailure("Unreachable", "?")},
             False,
-            id="one that is to go back gives no answer for once",
+            id="one that returns to service doesn't respond once",
         ),
         pytest.param(settled(), {"at": pod(ready=False)}, True, id="the pod is not ready any more"),
         pytest.param(
