@@ -4,15 +4,24 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pykube
 import pytest
 import yaml
+from pykube.exceptions import HTTPError
 
+from quiesce.decide.group import GroupObservation, decide_group
+from quiesce.decide.podspec import BadTemplateError, build_pod
+from quiesce.decide.status import group_status
+from quiesce.decide.target import target_spec
 from quiesce.model import names
-from tests.api.test_admission import KINDS, SERVER_SPEC, MakeManifest, Manifest, apply, changed, refusal
+from quiesce.model.objects import OwnMetadata
+from quiesce.model.resources import AppServer, ServerGroup
+from tests.api.test_admission import KINDS, SERVER_SPEC, MakeManifest, Manifest, Send, apply, changed, create, refusal
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -181,6 +190,116 @@ def test_a_template_takes_fields_that_are_emptied(
     assert [{field: value for field, value in one.items() if value} for one in merged["containers"]] == [
         {"name": "server"}
     ]
+
+
+PROBE = {"httpGet": {"path": "/health/live", "port": "management"}, "terminationGracePeriodSeconds": 5}
+COMMAND_PROBE = {"exec": {"command": ["curl", "-f", "http://localhost:8080/"]}, "periodSeconds": 5}
+WEIGHED = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", "namespaces": ["other"], "namespaceSelector": {}}}
+FULL_CONTAINER = {
+    **CONTAINER,
+    "restartPolicy": "Always",
+    "livenessProbe": PROBE,
+    "startupProbe": COMMAND_PROBE,
+    "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+    "securityContext": {"runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
+}
+FULL_TEMPLATE = {
+    "metadata": {"labels": {"app": "shop"}, "annotations": {"note": "kept"}, "name": "shop"},
+    "spec": {
+        **POD,
+        "containers": [FULL_CONTAINER],
+        "initContainers": [{"name": "init", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1"}}}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [WEIGHED]}},
+        "overhead": {"cpu": "1"},
+        "readinessGates": [{"conditionType": "example.com/warm"}],
+        "terminationGracePeriodSeconds": 30,
+        **dict.fromkeys(
+            ("hostname", "subdomain", "priorityClassName", "restartPolicy", "serviceAccountName"), "Always"
+        ),
+    },
+}
+FULL_SERVER = {
+    "desiredState": "Running",
+    "suspendTimeoutSeconds": 60,
+    "preSuspendSeconds": 2,
+    "withdrawal": "Gate",
+    "admin": {"port": "management", "profile": "wildfly", "credentialsSecretRef": {"name": "admin"}},
+    "template": FULL_TEMPLATE,
+}
+FULL_SERVICE = {
+    "type": "LoadBalancer",
+    "labels": {"app": "shop"},
+    "annotations": {"note": "kept"},
+    "ports": [
+        {"name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http", "targetPort": 80, "nodePort": 30080}
+    ],
+    "sessionAffinity": "ClientIP",
+    "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+    "externalTrafficPolicy": "Local",
+    "internalTrafficPolicy": "Local",
+    "trafficDistribution": "PreferClose",
+    "ipFamilies": ["IPv4"],
+    "ipFamilyPolicy": "SingleStack",
+    "loadBalancerClass": "example.com/internal",
+    "loadBalancerSourceRanges": ["10.0.0.0/8"],
+}
+FULL_GROUP = {
+    "replicas": 0,
+    "desiredState": "Running",
+    "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}},
+    "podDisruptionBudget": "None",
+    "service": FULL_SERVICE,
+    "template": {"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}, "spec": FULL_SERVER},
+}
+
+
+def without_each(thing: Any, value: object) -> Iterator[tuple[str, Any]]:
+    """Each field's name, and the whole with that field null, or empty as its type is."""
+    if isinstance(thing, list):
+        first, *rest = thing
+        yield from ((name, [item, *rest]) for name, item in without_each(first, value))
+    if isinstance(thing, dict):
+        for field, child in thing.items():
+            if value is None or isinstance(child, dict | list | str):
+                yield field, {**thing, field: value if value is None else type(child)()}
+            yield from ((name, {**thing, field: inner}) for name, inner in without_each(child, value))
+
+
+def answered(dry: pykube.HTTPClient, thing: Manifest, send: Send) -> Manifest | str:
+    """What the API server makes of it, or why it refuses it."""
+    try:
+        made = send(dry, thing)
+    except HTTPError as error:
+        return str(error)
+    found: Manifest = made if isinstance(made, dict) else made.obj
+    return found
+
+
+def read(made: Manifest) -> None:
+    """All that the operator makes of a group's spec."""
+    group = msgspec.convert(made, ServerGroup)
+    o = GroupObservation(now=0, group=group)
+    group_status(o, decide_group(o))
+    server = AppServer(OwnMetadata(name="shop-0"), target_spec(group))
+    with suppress(BadTemplateError):
+        build_pod(server, group)
+
+
+@pytest.mark.parametrize("value", [None, "empty"])
+@pytest.mark.parametrize("send", [create, apply])
+def test_a_field_that_is_null_or_empty_is_taken_or_refused_by_its_name(
+    api: pykube.HTTPClient, manifest: MakeManifest, value: object, send: Send
+) -> None:
+    dry, thing = pykube.HTTPClient(api.config, dry_run=True), {**manifest("ServerGroup"), "spec": FULL_GROUP}
+    if send is apply:
+        apply(api, thing)
+    for field, spec in without_each(FULL_GROUP, value):
+        answer = answered(dry, {**thing, "spec": spec}, send)
+        if isinstance(answer, str):
+            assert field in answer
+            assert not re.search("index out of bounds|no such key|no such overload", answer)
+        else:
+            read(answer)
 
 
 # Kinds of other programs, which the cluster of the tests lacks.

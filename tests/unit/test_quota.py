@@ -27,6 +27,7 @@ Spec = dict[str, Any]
         ("1e3", 1000),
         ("12E-1", Fraction(6, 5)),
         ("-1", -1),
+        (None, 0),
     ],
 )
 def test_quantities(written: object, amount: Fraction) -> None:
@@ -110,6 +111,7 @@ def of_class(operator: str, *values: str) -> QuotaSpec:
     return QuotaSpec(scope_selector=ScopeSelector((selector,)))
 
 
+AT_HOME = {"topologyKey": "zone", "namespaces": None, "namespaceSelector": None}
 ABROAD = {
     "podAntiAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -205,6 +207,13 @@ SAID = (
             pod(affinity=ABROAD),
             "pods",
             id="of pods that look at other namespaces",
+        ),
+        pytest.param(
+            [quota(pods="0", spec=QuotaSpec(("CrossNamespacePodAffinity",)))],
+            pod(),
+            pod(affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [AT_HOME]}}),
+            "",
+            id="of pods that name no other namespaces",
         ),
         pytest.param([quota(pods="0", spec=QuotaSpec(("VolumeAttributesClass",)))], pod(), pod(), "", id="of volumes"),
         pytest.param([quota(requests_memory="512Mi")], None, pod("512Mi"), "requests.memory", id="no old pod"),

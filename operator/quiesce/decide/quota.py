@@ -37,8 +37,8 @@ class Swap(msgspec.Struct, frozen=True):
 
 
 def quantity(value: object) -> Fraction:
-    """A Kubernetes quantity: `100m`, `1.5Gi`, `2`, `1e3`. Raises ValueError."""
-    match = QUANTITY.fullmatch(str(value))
+    """A Kubernetes quantity: `100m`, `1.5Gi`, `2`, `1e3`; null is 0, as for the API server. Raises ValueError."""
+    match = QUANTITY.fullmatch("0" if value is None else str(value))
     if match is None:
         raise ValueError(f"{value!r} is not a quantity")
     number, suffix = Fraction(match["number"]), match["suffix"]
@@ -153,7 +153,8 @@ def _matches(selector: QuotaSelector, spec: PodSpec) -> bool:
         case "NotBestEffort":
             return not _is_best_effort(spec)
         case "CrossNamespacePodAffinity":
-            return any("namespaces" in term or "namespaceSelector" in term for term in _affinity_terms(spec))
+            terms = _affinity_terms(spec)
+            return any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms)
         case "PriorityClass":
             return _selects(selector, spec.get("priorityClassName") or "")
         case _:
