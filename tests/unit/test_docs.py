@@ -357,6 +357,17 @@ def test_commands_name_conditions_and_fields_that_exist(page: Path) -> None:
             assert path in known, command
 
 
+NOTES = PROJECT / "charts" / "quiesce" / "templates" / "NOTES.txt"
+
+
+@pytest.mark.parametrize("path", [*PAGES, NOTES], ids=lambda path: path.name)
+def test_commands_that_set_an_annotation_name_a_field_manager(path: Path) -> None:
+    """Flux takes away what kubectl's own field managers have set; a removal leaves nothing to take away."""
+    text = path.read_text().replace("\\\n", " ")
+    for command in re.findall(rf"kubectl [^\n`|]*\bannotate [^\n`|]*{re.escape(names.GROUP)}/[\w-]+=[^\n`|]*", text):
+        assert re.search(r"--field-manager=(?!kubectl)\w", command), command
+
+
 def paths(kind: str) -> Iterator[str]:
     for part in ("spec", "status"):
         yield from (path for path, _ in fields(part, schema_of(kind)["properties"][part]))

@@ -92,7 +92,9 @@ SERVED, OUT = pod(), pod(gate=False)
 STARTS = pod(gate=False, served="", container=None, created_at=NOW)
 BOOTS = server(status=status("Starting"))
 RESTARTS = replace(SERVES, status=replace(SERVES.status, restart_pod_uid="pod-shop-0"))
-ANNOTATED = {names.SUSPEND: "true"}
+ANNOTATED, KEPT = {names.SUSPEND: "true"}, {names.SUSPEND: "false"}
+ASKED = look(replace(SERVES, metadata=replace(SERVES.metadata, annotations={names.RESTART: "true"})))
+ACCEPTED = of_server(ASKED)
 
 
 def unscheduled(seconds: float, reason: str = "Unschedulable") -> Observation:
@@ -149,6 +151,15 @@ def drifts(seconds: float) -> Observation:
             UNDER_WAY,
             id="it is restarted",
         ),
+        pytest.param(ACCEPTED, UNDER_WAY, id="its restart is recorded"),
+        pytest.param(
+            of_server(look(ACCEPTED)), UNDER_WAY, id="its restart is recorded, and its annotation still there"
+        ),
+        pytest.param(
+            of_server(look(replace(SERVES, status=ACCEPTED.status))),
+            UNDER_WAY,
+            id="the API server is asked about the pod of its restart",
+        ),
         pytest.param(of_server(look(SERVES, pod(ready=False))), UNDER_WAY, id="its readiness probe fails"),
         pytest.param(of_server(look(server(annotations=ANNOTATED))), UNDER_WAY, id="an annotation drains it"),
         pytest.param(
@@ -185,6 +196,29 @@ def drifts(seconds: float) -> Observation:
             ),
             DONE,
             id="its group's spec has suspended it",
+        ),
+        pytest.param(
+            of_server(
+                look(
+                    server(
+                        desired_state="Suspended",
+                        annotations=KEPT,
+                        status=status("Suspended", drain("Spec", drained=True)),
+                    ),
+                    OUT,
+                    report("SUSPENDED"),
+                )
+            ),
+            UNDER_WAY,
+            id="an annotation brings it back",
+        ),
+        pytest.param(
+            of_server(look(server(desired_state="Suspended", annotations=KEPT))), DONE, id="an annotation has it serve"
+        ),
+        pytest.param(
+            of_server(look(group=group(1, desired_state="Suspended", annotations=KEPT))),
+            DONE,
+            id="its group's annotation has it serve",
         ),
         pytest.param(of_server(look(server(desired_state="Stopped"))), UNDER_WAY, id="it is stopped"),
         pytest.param(of_server(look(server(desired_state="Stopped"), None, None)), DONE, id="it has been stopped"),
@@ -257,7 +291,7 @@ def stalled(n: int, of: ServerGroup, generation: int = 1) -> Member:
 TWO, NONE = group(2), group(0)
 SETTLED = of_group(TWO, member(0, TWO), member(1, TWO))
 ASLEEP, STOPPED = group(2, desired_state="Suspended"), group(2, desired_state="Stopped")
-PAUSED = group(2, annotations=ANNOTATED)
+PAUSED, AWAKE = group(2, annotations=ANNOTATED), group(2, desired_state="Suspended", annotations=KEPT)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +318,17 @@ PAUSED = group(2, annotations=ANNOTATED)
         pytest.param(
             of_group(ASLEEP, suspended(0, ASLEEP), suspended(1, ASLEEP)), DONE, id="its spec has suspended all"
         ),
+        pytest.param(
+            of_group(ASLEEP, suspended(0, ASLEEP), member(1, ASLEEP, annotations=KEPT)),
+            DONE,
+            id="an annotation has one serve",
+        ),
+        pytest.param(
+            of_group(ASLEEP, suspended(0, ASLEEP), suspended(1, ASLEEP, **KEPT)),
+            UNDER_WAY,
+            id="an annotation brings one back",
+        ),
+        pytest.param(of_group(AWAKE, member(0, AWAKE), member(1, AWAKE)), DONE, id="an annotation has all serve"),
         pytest.param(of_group(STOPPED, stopped(0, STOPPED), suspended(1, STOPPED)), UNDER_WAY, id="its spec stops one"),
         pytest.param(of_group(STOPPED, stopped(0, STOPPED), stopped(1, STOPPED)), DONE, id="its spec has stopped all"),
         pytest.param(

@@ -69,8 +69,9 @@ def _patient(o: Observation, plan: ServerPlan) -> ServerPlan:
 
 
 def _is_as_declared(o: Observation, plan: ServerPlan) -> bool:
-    """Whether the server is in the state that the specs declare, regardless of annotations."""
-    if o.server.metadata.deletion_timestamp or plan.state != declared_of(o.server, o.group):
+    """Whether the server is in the state that the specs declare, or serves because an annotation overrides them."""
+    wanted = "Running" if aim_of(o.server, o.group).serve else declared_of(o.server, o.group)
+    if o.server.metadata.deletion_timestamp or plan.state != wanted:
         return False
     return plan.state != "Running" or _is_let_in(o)
 
@@ -79,7 +80,7 @@ def _is_settled(o: Observation, plan: ServerPlan) -> bool:
     """Whether the server has reached its desired state."""
     aim = aim_of(o.server, o.group)
     wanted = "Running" if aim.serve else "Suspended" if aim.keep else "Stopped"
-    if aim.scope == "Removal" or plan.state != wanted:
+    if aim.scope == "Removal" or plan.state != wanted or plan.restart_pod_uid:
         return False
     # A new template that the API server has yet to check doesn't change what the status says.
     asks = isinstance(plan.act, CheckTemplate) and o.notes.refused(plan.act) is None
@@ -193,12 +194,19 @@ def group_status(o: GroupObservation, plan: GroupPlan) -> ServerGroupStatus:
 
 
 def _is_group_as_declared(o: GroupObservation, plan: GroupPlan) -> tuple[bool, str]:
-    """Whether `replicas` servers are in the state that the group's spec declares, and the reason."""
+    """Whether `replicas` servers are in the state that the group's spec declares, and the reason.
+
+    Servers that serve because an annotation overrides the spec count as well.
+    """
     spec = o.group.spec
     declared = strongest(spec.desired_state, spec.template.spec.desired_state)
-    stopped = sum(m.server.status.state == "Stopped" and m.name not in plan.leaving for m in o.members)
-    count = {"Running": plan.ready, "Suspended": plan.suspended, "Stopped": stopped}[declared]
+    count = plan.ready
+    if declared != "Running":
+        stay = (m.server for m in o.members if m.name not in plan.leaving)
+        count += sum(server.status.state == declared and not aim_of(server, o.group).serve for server in stay)
     ready = count >= spec.replicas if spec.replicas else not o.members
+    if ready and plan.ready and declared != "Running":
+        return ready, "SomeServe"
     return ready, READY_REASONS[declared][0 if ready else 1]
 
 
