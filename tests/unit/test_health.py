@@ -239,6 +239,14 @@ def drifts(seconds: float) -> Observation:
         pytest.param(of_server(fails("Unauthorized", 30)), FAILED, id="its password is wrong"),
         pytest.param(of_server(fails("Unexpected", 29, BOOTS, OUT)), UNDER_WAY, id="it answers oddly as it boots"),
         pytest.param(of_server(fails("Unexpected", 30, BOOTS, OUT)), FAILED, id="it keeps answering oddly"),
+        *(
+            pytest.param(
+                of_server(fails(kind, 0, of_server(fails(kind, 30)))),
+                FAILED,
+                id=f"a new operator asks, and the answer is {kind} as before",
+            )
+            for kind in ("Unreachable", "Unauthorized")
+        ),
         pytest.param(of_server(drifts(29)), UNDER_WAY, id="someone else suspends it for a moment"),
         pytest.param(of_server(drifts(30)), FAILED, id="someone else has suspended it"),
     ],

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from quiesce.decide.group import decide_group
+from quiesce.decide.members import Member
 from quiesce.decide.observation import Notes, Observation, Untold
 from quiesce.decide.podspec import template_hash
 from quiesce.decide.refusal import Refusal
@@ -22,11 +23,24 @@ from quiesce.decide.status import (
 from quiesce.model import names
 from quiesce.model.objects import Condition, ContainerState, ContainerStatus, Pod, Running, Terminated, Waiting
 from quiesce.model.plan import ApplyServer, CheckTemplate
-from quiesce.model.resources import AppServer, AppServerStatus, ServerGroupStatus
+from quiesce.model.resources import AppServer, AppServerStatus, ServerGroup, ServerGroupStatus, ServerTemplate
 from quiesce.model.server import AdminFailure, Report
 from quiesce.model.text import MESSAGE_BYTES
 from quiesce.model.times import moment
-from tests.unit.build import NOW, drain, group, look, look_at_group, member, pod, report, server, status, template
+from tests.unit.build import (
+    NOW,
+    drain,
+    group,
+    look,
+    look_at_group,
+    member,
+    pod,
+    report,
+    server,
+    spec,
+    status,
+    template,
+)
 
 replace = msgspec.structs.replace
 
@@ -75,6 +89,23 @@ def test_a_status_stays_small_and_clean_whatever_others_write(o: Observation) ->
 def never(name: str, message: str) -> Refusal:
     """An AppServer that the API server does not accept."""
     return Refusal(ApplyServer({"metadata": {"name": name}}), "", message, NOW)
+
+
+@pytest.mark.parametrize(
+    "o",
+    [
+        pytest.param(look(server(deleted=True, desired_state="Stopped"), None, None), id="it is deleted"),
+        pytest.param(look(at=pod(ready=False)), id="its pod isn't ready"),
+        pytest.param(look(server(finalizers=()), pod(gate=False, ready=True)), id="its gate is closed"),
+    ],
+)
+def test_a_server_is_neither_ready_nor_done(o: Observation) -> None:
+    written = told(o)
+    assert {c.type: c.status for c in written.conditions if c.type in ("Ready", "Progressing", "Reconciling")} == {
+        "Ready": "False",
+        "Progressing": "True",
+        "Reconciling": "True",
+    }
 
 
 def test_a_groups_status_stays_small_whatever_others_write() -> None:
@@ -302,6 +333,42 @@ def test_a_group_is_suspended_when_all_its_servers_are(suspended: int, status_is
     ]
     told_of = condition(group_told(shop, *members), "Suspended")
     assert (told_of.status, told_of.reason) == (status_is, reason)
+
+
+ASLEEP = group(2, desired_state="Suspended")
+STOPPED = group(1, desired_state="Stopped")
+OF_SLEEPERS = replace(group(1), spec=replace(group(1).spec, template=ServerTemplate(spec(desired_state="Suspended"))))
+
+
+def out(n: int, of: ServerGroup, state: str, **changes: Any) -> Member:
+    at = None if state == "Stopped" else pod(f"shop-{n}", gate=False)
+    return member(n, of, at, status=status(state), **changes)
+
+
+@pytest.mark.parametrize(
+    ("of", "members", "reason"),
+    [
+        (group(0), (), "AllServe"),
+        (group(0), (member(0, group(0)),), "SomeDoNotServe"),
+        (group(1, annotations={names.SUSPEND: "true"}), (member(0, group(1)),), "SomeDoNotServe"),
+        (OF_SLEEPERS, (out(0, OF_SLEEPERS, "Suspended", desired_state="Suspended"),), "AllSuspended"),
+        (ASLEEP, (out(0, ASLEEP, "Suspended"), out(1, ASLEEP, "Suspending")), "SomeNotSuspended"),
+        (ASLEEP, (out(0, ASLEEP, "Suspended"), member(1, ASLEEP, annotations={names.SUSPEND: "false"})), "SomeServe"),
+        (
+            ASLEEP,
+            (out(0, ASLEEP, "Suspended"), out(1, ASLEEP, "Suspended", annotations={names.SUSPEND: "false"})),
+            "SomeNotSuspended",
+        ),
+        (STOPPED, (out(0, STOPPED, "Stopped"),), "AllStopped"),
+        # The one that has been stopped is surplus.
+        (STOPPED, (out(0, STOPPED, "Suspended"), out(1, STOPPED, "Stopped")), "SomeNotStopped"),
+    ],
+)
+def test_a_group_is_ready_when_its_servers_are_as_declared(
+    of: ServerGroup, members: tuple[Member, ...], reason: str
+) -> None:
+    ready = condition(group_told(of, *members), "Ready")
+    assert (ready.reason, ready.status) == (reason, str(reason.startswith(("All", "SomeServe"))))
 
 
 def test_a_group_reports_the_phases_it_goes_through() -> None:

@@ -435,7 +435,7 @@ def _serve(o: Observation) -> ServerPlan:
     gate_open = pod.holds(names.GATE)
     serves = gate_open and o.has_served and pod.holds("Ready")
     running = ServerPlan("Running", "Running", "serving")
-    if o.missed and serves:
+    if o.missed and serves and not o.told_stalled:
         return replace(running, wake=REPEAT_SECONDS)
     if isinstance(o.admin, AdminFailure) and serves:
         # Requests are served; only the admin endpoint is broken. That is reported, and the server stays in service.

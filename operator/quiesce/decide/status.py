@@ -83,8 +83,7 @@ def _is_settled(o: Observation, plan: ServerPlan) -> bool:
     if aim.scope == "Removal" or plan.state != wanted or plan.restart_pod_uid:
         return False
     # A new template that the API server has yet to check doesn't change what the status says.
-    asks = isinstance(plan.act, CheckTemplate) and o.notes.refused(plan.act) is None
-    outdated = o.out_of_date and not (asks and o.told_settled)
+    outdated = o.out_of_date and not (isinstance(plan.act, CheckTemplate) and o.told_settled)
     return not outdated and (plan.state != "Running" or _is_let_in(o))
 
 
