@@ -183,6 +183,13 @@ def test_a_status_is_written_when_something_that_matters_changed(
     assert worth_writing(one.status, server_status(o, decide(o))) == written
 
 
+@pytest.mark.parametrize("stalled", ["True", "False"])
+def test_a_spec_that_may_end_a_stall_is_reported_as_observed_before_the_server_settles(stalled: str) -> None:
+    before = AppServerStatus("Pending", 1, conditions=(Condition("Stalled", stalled, observed_generation=1),))
+    after = replace(before, observed_generation=2, conditions=(Condition("Stalled", stalled, observed_generation=2),))
+    assert worth_writing(before, after) == (stalled == "True")
+
+
 def test_the_status_of_a_server_that_serves() -> None:
     written = told(look())
     assert (written.state, written.active_requests, written.suspend) == ("Running", 0, None)
@@ -394,9 +401,32 @@ def test_a_group_that_needs_help_says_so_in_an_event_once() -> None:
 
 
 def test_a_group_of_none_writes_its_zeros() -> None:
-    written = msgspec.to_builtins(group_told(group(0)))
-    assert written["replicas"] == 0
-    assert written["readyReplicas"] == 0
+    written = group_told(group(0))
+    zeros = msgspec.to_builtins(written)
+    assert zeros["replicas"] == 0
+    assert zeros["readyReplicas"] == 0
+    assert condition(written, "Suspended").status == "False"
+
+
+def test_a_group_that_scales_down_counts_a_server_until_its_pod_is_gone() -> None:
+    shop = group(1)
+    first, second = member(0, shop), member(1, shop, desired_state="Stopped")
+    gone = member(1, shop, None, desired_state="Stopped", status=status("Stopped"))
+    for other, replicas in ((second, 2), (gone, 1)):
+        written = group_told(shop, first, other)
+        assert (written.replicas, condition(written, "Progressing").reason) == (replicas, "ScalingDown")
+
+
+def test_a_group_that_has_yet_to_act_has_not_observed_its_spec() -> None:
+    written = group_told(group(1))
+    assert written.observed_generation == -1
+    assert {c.observed_generation for c in written.conditions} == {0}  # the least that other tools accept
+
+
+def test_a_server_stays_ready_until_its_restart_begins() -> None:
+    written = told(look(server(annotations={names.RESTART: "now"})))
+    facts = {c.type: (c.status, c.reason) for c in written.conditions}
+    assert (facts["Ready"], facts["Reconciling"]) == (("True", "Running"), ("True", "RestartRequested"))
 
 
 def test_a_restart_is_recorded_and_kept() -> None:
