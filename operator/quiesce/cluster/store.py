@@ -91,7 +91,7 @@ class Store(dict[Key, Thing]):
         known = self.get(thing.metadata.key)
         if known and known.metadata.uid != thing.metadata.uid:
             self._bury(known.metadata.uid, math.inf)
-        self[thing.metadata.key] = thing
+        self[thing.metadata.key] = thing = _with_known_spec(thing, known)
         if self._changed:
             self._changed(known, thing)
 
@@ -109,6 +109,13 @@ def _is_past(known: Thing, before: Thing | None, version: int | None) -> bool:
     if version is None:
         return before is not None and before.metadata.uid == known.metadata.uid
     return known is before or _version(known) <= version
+
+
+def _with_known_spec(thing: Thing, known: Thing | None) -> Thing:
+    """Most changes are to the status: keep the spec, with the results that were computed from it."""
+    if isinstance(thing, AppServer) and isinstance(known, AppServer) and thing.spec == known.spec:
+        return msgspec.structs.replace(thing, spec=known.spec)
+    return thing
 
 
 def _version(thing: Thing) -> int:

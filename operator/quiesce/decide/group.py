@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 
 from quiesce.decide.budget import max_unavailable
+from quiesce.decide.derived import derived
 from quiesce.decide.kept import keep, selects_label_in
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, surplus, vacancies
-from quiesce.decide.podspec import Revision, owner_reference, template_hash
+from quiesce.decide.podspec import Revision, hash_of, owner_reference, template_hash
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import accepted_suspend, aim_of
 from quiesce.decide.target import (
@@ -167,12 +168,13 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
         # A server whose pod doesn't match its own spec has already been counted against the budget.
         is_out = member.is_out(o.now) or (_is_suspended(member, o.group) and not unproven)
         costs = member.pod_is_current and not member.is_to_restart and not is_out and not member.pod_has(updated)
-        if (costs and room <= 0) or (is_bad and not flaw(member.server, o.group)):
+        keeps = (costs and room <= 0) or (is_bad and not flaw(own))
+        if keeps:
             # A port's name belongs to the template that defines it, and a Secret to the user that its pods have.
             spec = replace(spec, template=own.template, admin=own.admin)
         elif costs:
             room -= 1
-        unproven |= not proven and has_same_pod(spec, target)
+        unproven |= not proven and has_same_pod(own if keeps else target, target)
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts
@@ -216,7 +218,7 @@ def _scale_down(o: GroupObservation, leaving: set[str]) -> list[Act]:
 def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: bool) -> bool:
     applied, metadata = _metadata(group), member.server.metadata
     return (
-        member.server.spec != spec
+        not _is_same(member.server.spec, spec)
         or member.is_surge != surge
         or metadata.owner is None  # orphaned by an earlier group of this name
         or not applied["labels"].items() <= metadata.labels.items()
@@ -224,6 +226,14 @@ def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: 
     )
 
 
+def _is_same(one: AppServerSpec, other: AppServerSpec) -> bool:
+    """As `==`; a large template is compared by its hash, which is known already."""
+    if one.template is not other.template and hash_of(one) == hash_of(other):
+        one = replace(one, template=other.template)
+    return one == other
+
+
+@derived
 def _metadata(group: ServerGroup) -> dict[str, dict[str, str]]:
     """Labels and annotations of the group's servers; the hash shows when one has been removed."""
     template = group.spec.template.metadata
@@ -235,15 +245,15 @@ def _metadata(group: ServerGroup) -> dict[str, dict[str, str]]:
 
 def _manifest(group: ServerGroup, name: str, spec: AppServerSpec, *, surge: bool) -> dict[str, Any]:
     own, metadata = group.metadata, _metadata(group)
-    if surge:
-        metadata["annotations"][names.SURGE] = "true"
+    surges = {names.SURGE: "true"} if surge else {}
     return {
         "apiVersion": names.API_VERSION,
         "kind": "AppServer",
         "metadata": {
             "name": name,
             "namespace": own.namespace,
-            **metadata,
+            "labels": metadata["labels"],
+            "annotations": {**metadata["annotations"], **surges},
             "finalizers": [names.FINALIZER],
             "ownerReferences": [owner_reference(group)],
         },
@@ -251,6 +261,7 @@ def _manifest(group: ServerGroup, name: str, spec: AppServerSpec, *, surge: bool
     }
 
 
+@derived
 def _complete(spec: AppServerSpec) -> dict[str, Any]:
     """With all defaults: an apply doesn't overwrite what others set in fields that it omits."""
     written = msgspec.to_builtins(spec)
@@ -278,9 +289,8 @@ def _settled(member: Member, group: ServerGroup, serving: set[str], updated: Rev
 
 def _stalled(member: Member) -> str:
     """Why a server is stalled; empty if that was about a spec that has been changed since."""
-    server = member.server
-    told = (c for c in server.status.conditions if c.type == "Stalled" and c.status == "True")
-    return next((c.message for c in told if c.observed_generation >= server.metadata.generation), "")
+    stalled, generation = member.server.status.holding("Stalled"), member.server.metadata.generation
+    return stalled.message if stalled and stalled.observed_generation >= generation else ""
 
 
 def _complaints(group: ServerGroup) -> tuple[Note, ...]:
@@ -290,7 +300,8 @@ def _complaints(group: ServerGroup) -> tuple[Note, ...]:
 
 def is_pending(o: GroupObservation, plan: GroupPlan) -> bool:
     """Whether anything is left to do besides what keeps failing."""
-    return any(subject(act) not in o.stuck for act in plan.acts)
+    stuck = o.stuck
+    return any(subject(act) not in stuck for act in plan.acts)
 
 
 def subject(act: Act) -> str:

@@ -81,7 +81,7 @@ class Member(msgspec.Struct, frozen=True, dict=True):
         """Whether the pod has the label that goes with an open gate, if its gate is open."""
         return self.pod is None or not self.pod.holds(names.GATE) or names.GATE in self.pod.metadata.labels
 
-    @property
+    @cached_property
     def serves(self) -> bool:
         pod = self.pod
         is_ready = pod is not None and not pod.metadata.deletion_timestamp and pod.holds("Ready")

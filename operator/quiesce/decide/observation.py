@@ -5,10 +5,10 @@ from typing import Self
 
 import msgspec
 
-from quiesce.decide.podspec import admin_port, is_of, revision, template_hash
+from quiesce.decide.podspec import admin_port, hash_of, is_of, revision
 from quiesce.decide.refusal import Refusal
 from quiesce.model import names
-from quiesce.model.objects import Condition, ContainerStatus, Node, Pod, Target
+from quiesce.model.objects import ContainerStatus, Node, Pod, Target
 from quiesce.model.plan import (
     Act,
     AddFinalizer,
@@ -215,32 +215,32 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def told_stalled(self) -> str:
         """What the status reports as stalled."""
-        stalled = self._told("Stalled")
-        return stalled.reason if stalled and stalled.status == "True" else ""
+        stalled = self.server.status.holding("Stalled")
+        return stalled.reason if stalled else ""
 
     @property
     def told_reason(self) -> str:
         """What the status says the server does or waits for."""
-        told = self._told("Progressing")
+        told = self.server.status.condition("Progressing")
         return told.reason if told else ""
 
     @property
     def told_settled(self) -> bool:
         """Whether the status says that nothing is left to do."""
-        told = self._told("Progressing")
+        told = self.server.status.condition("Progressing")
         return told is not None and told.status == "False"
 
     @property
     def progressing_since(self) -> Seconds | None:
         """Since when the status says that something is left to do."""
-        told = self._told("Progressing")
-        return seconds(told.last_transition_time) if told and told.status == "True" else None
+        told = self.server.status.holding("Progressing")
+        return seconds(told.last_transition_time) if told else None
 
     @property
     def drifted_since(self) -> Seconds | None:
         """Since when the status says that someone else has suspended the server."""
-        drifted = self._told("Drifted")
-        return seconds(drifted.last_transition_time) if drifted and drifted.status == "True" else None
+        drifted = self.server.status.holding("Drifted")
+        return seconds(drifted.last_transition_time) if drifted else None
 
     @property
     def admin_stalls_at(self) -> Seconds:
@@ -326,7 +326,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     def as_told(self) -> ServerPlan:
         """A plan that repeats what the status says already."""
-        status, told = self.server.status, self._told("Progressing")
+        status, told = self.server.status, self.server.status.condition("Progressing")
         return ServerPlan(
             status.state or "Pending",
             told.reason if told else "",
@@ -335,9 +335,6 @@ class Observation(msgspec.Struct, frozen=True):
             stalled=self.told_stalled,
             drifted=self.drifted_since is not None,
         )
-
-    def _told(self, kind: str) -> Condition | None:
-        return next((c for c in self.server.status.conditions if c.type == kind), None)
 
     @property
     def template_has_changed(self) -> bool:
@@ -351,7 +348,7 @@ class Observation(msgspec.Struct, frozen=True):
             return ""
         if self.template_has_changed:
             of_template = self.pod.metadata.annotations.get(names.TEMPLATE_HASH)
-            is_same = of_template == template_hash(self.server.spec.template)
+            is_same = of_template == hash_of(self.server.spec)
             return "the admin port has changed" if is_same else "the template has changed"
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was requested"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quiesce.decide.derived import derived
 from quiesce.model import names
 from quiesce.model.objects import NamedPort, Pod
 from quiesce.model.resources import AppServer, AppServerSpec, ServerGroup
@@ -44,6 +45,11 @@ def template_hash(template: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+@derived
+def hash_of(spec: AppServerSpec) -> str:
+    return template_hash(spec.template)
+
+
 def headless_name(group: str) -> str:
     """The Service through which the servers of a group find each other."""
     return f"{group}-headless"
@@ -74,7 +80,7 @@ class Revision(NamedTuple):
 
 
 def revision(spec: AppServerSpec) -> Revision:
-    return Revision(template_hash(spec.template), spec.admin.port)
+    return Revision(hash_of(spec), spec.admin.port)
 
 
 def is_of(pod: Pod, wanted: Revision) -> bool:
@@ -268,7 +274,7 @@ def _build(server: AppServer, group: ServerGroup | None) -> dict[str, Any]:
     own = server.metadata
     if group and group.spec.service and not spec.get("subdomain"):
         spec["subdomain"], spec["hostname"] = headless_name(group.metadata.name), spec.get("hostname") or own.name
-    made_of = template_hash(server.spec.template)
+    made_of = hash_of(server.spec)
     labels = {**own.labels, **(metadata.get("labels") or {}), **pod_labels(server, made_of)}
     labels.pop(names.GATE, None)  # added when the gate opens
     annotations = {

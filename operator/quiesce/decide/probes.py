@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from quiesce.decide.derived import derived
 from quiesce.decide.podspec import SHELL, SHELL_WORDS, BadTemplateError, admin_container
 from quiesce.model.resources import AppServerSpec
 
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     words: str
 
 
+@derived
 def failing_probes(spec: AppServerSpec) -> tuple[str, ...]:
     """What is wrong with each liveness and startup probe that fails while the server is suspended."""
     try:

@@ -29,9 +29,9 @@ from quiesce.decide.podspec import (
     BadTemplateError,
     build_pod,
     has_hold_and_gate,
+    hash_of,
     owner_reference,
     pod_labels,
-    template_hash,
 )
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.requests import Aim, accepted_suspend, aim_of
@@ -107,7 +107,7 @@ def _without_successor(o: Observation, plan: ServerPlan) -> ServerPlan:
     """The existing pod keeps running, and it is reported immediately that it could not be recreated."""
     if o.pod is None or plan.stalled or not aim_of(o.server, o.group).keep:
         return plan
-    bad = flaw(o.server, o.group)
+    bad = flaw(o.server.spec)
     if o.group and not bad and not o.group.metadata.deletion_timestamp:
         bad = "" if has_same_pod(o.server.spec, target_spec(o.group)) else flaw_of_group(o.group)
     return replace(plan, stalled="BadTemplate", message=bad) if bad else plan
@@ -243,7 +243,7 @@ def _take_over(o: Observation, pod: Pod, aim: Aim) -> ServerPlan:
     there = ServerPlan("Pending", "ReplacesPod", replaced, wake=SLOW_POLL_SECONDS)
     if not aim.keep:
         return replace(there, act=DeletePod())
-    wanted = template_hash(o.server.spec.template)
+    wanted = hash_of(o.server.spec)
     try:
         check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:
@@ -288,7 +288,7 @@ def _without_pod(o: Observation, aim: Aim) -> ServerPlan:
 
 def _replace(o: Observation, aim: Aim) -> ServerPlan:
     """Drain and delete a pod that is out of date, once the API server would accept its successor."""
-    wanted = template_hash(o.server.spec.template)
+    wanted = hash_of(o.server.spec)
     try:
         check = CheckTemplate(build_pod(o.server, o.group), wanted)
     except BadTemplateError as error:

@@ -3,6 +3,7 @@
 import msgspec
 
 from quiesce.decide.budget import max_surge, max_unavailable
+from quiesce.decide.derived import derived
 from quiesce.decide.members import UNREADY_SECONDS, Member, beyond, ordinal_of
 from quiesce.decide.podspec import BadTemplateError, Revision, build_pod, revision
 from quiesce.decide.requests import aim_of
@@ -14,6 +15,7 @@ from quiesce.model.times import Seconds, seconds
 replace = msgspec.structs.replace
 
 
+@derived
 def target_spec(group: ServerGroup) -> AppServerSpec:
     """The desired spec of the servers: the group's, with the time of the last restart in the pod template."""
     spec, requested = group.spec.template.spec, group.status.restart_requested_at
@@ -31,13 +33,14 @@ def target_revision(group: ServerGroup) -> Revision:
 
 def has_same_pod(one: AppServerSpec, other: AppServerSpec) -> bool:
     """Whether a server keeps its pod when one spec replaces the other."""
-    return (one.template, one.admin.port) == (other.template, other.admin.port)
+    return revision(one) == revision(other)
 
 
-def flaw(server: AppServer, group: ServerGroup | None) -> str:
+@derived
+def flaw(spec: AppServerSpec) -> str:
     """Why no pod can be created from a server's spec; empty if one can."""
     try:
-        build_pod(server, group)
+        build_pod(AppServer(OwnMetadata(name=""), spec))
     except BadTemplateError as error:
         return str(error)
     return ""
@@ -45,8 +48,7 @@ def flaw(server: AppServer, group: ServerGroup | None) -> str:
 
 def flaw_of_group(group: ServerGroup) -> str:
     """Why no pod can be created from the servers' desired spec."""
-    own = group.metadata
-    found = flaw(AppServer(OwnMetadata(name=f"{own.name}-0", namespace=own.namespace), target_spec(group)), group)
+    found = flaw(target_spec(group))
     return f"spec.template.{found}" if found else ""
 
 

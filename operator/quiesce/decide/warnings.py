@@ -9,7 +9,6 @@ from quiesce.decide.podspec import admin_port
 from quiesce.decide.probes import failing_probes
 from quiesce.decide.proxies import proxies
 from quiesce.model import names
-from quiesce.model.objects import Condition
 from quiesce.model.plan import Note
 from quiesce.model.resources import AppServer, ServerGroup
 
@@ -25,17 +24,13 @@ def unsafe_probe(thing: AppServer | ServerGroup) -> Note | None:
 def proxied(o: Observation | GroupObservation) -> Note | None:
     """Proxies in the pods that requests pass on their way to the servers."""
     if isinstance(o, GroupObservation):
-        known = (_known(member.server) for member in o.members)
+        known = (member.server.status.holding(PROXIED) for member in o.members)
         return _note("ServiceTargetsOtherContainer", list(dict.fromkeys(c.message for c in known if c)))
-    known_before = _known(o.server)
+    known_before = o.server.status.holding(PROXIED)
     if known_before and not o.targets and not (o.pod and o.pod.holds("Ready") and o.pod.holds(names.GATE)):
         return Note(known_before.reason, known_before.message)  # no Service sends it any requests now
     port = admin_port(o.server, o.pod) if o.pod else None
     return _note("ServiceTargetsOtherContainer", proxies(o.pod, port, o.targets) if o.pod and port else ())
-
-
-def _known(server: AppServer) -> Condition | None:
-    return next((c for c in server.status.conditions if c.type == PROXIED and c.status == "True"), None)
 
 
 def _note(reason: str, messages: list[str] | tuple[str, ...]) -> Note | None:

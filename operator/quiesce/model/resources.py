@@ -34,7 +34,7 @@ class Admin(Narrow, frozen=True):
     profile: Literal["wildfly"] = "wildfly"
 
 
-class AppServerSpec(Narrow, frozen=True):
+class AppServerSpec(Narrow, frozen=True, dict=True):
     admin: Admin
     template: dict[str, Any]
     desired_state: DesiredState = "Running"
@@ -83,6 +83,14 @@ class AppServerStatus(Narrow, frozen=True):
     suspend: Drain | None = None
     last_drain: LastDrain | None = None
     conditions: tuple[Condition, ...] = ()
+
+    def condition(self, kind: str) -> Condition | None:
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def holding(self, kind: str) -> Condition | None:
+        """The condition, if it is True."""
+        found = self.condition(kind)
+        return found if found and found.status == "True" else None
 
 
 class AppServer(Narrow, frozen=True):
@@ -151,7 +159,7 @@ class ServerGroupStatus(Narrow, frozen=True):
     conditions: tuple[Condition, ...] = ()
 
 
-class ServerGroup(Narrow, frozen=True):
+class ServerGroup(Narrow, frozen=True, dict=True):
     metadata: OwnMetadata
     spec: ServerGroupSpec
     status: ServerGroupStatus = ServerGroupStatus()
