@@ -4,6 +4,7 @@ import json
 
 import msgspec
 import pytest
+import yaml
 
 from quiesce.cluster.kube import KubeCluster, _named
 from quiesce.cluster.port import ClusterError
@@ -104,6 +105,17 @@ async def test_an_apply_goes_out_as_utf_8_that_yaml_reads_like_json(text: str, s
     assert isinstance(body, bytes)
     assert f'"note": {sent}' in body.decode()
     assert json.loads(body)["metadata"]["annotations"]["note"] == text.replace("\ud83d", "\ufffd")
+
+
+@pytest.mark.parametrize("key", ["k" * 1100, 'k"\\' * 400, "\x85" * 300, "short"])
+async def test_a_key_of_any_length_goes_out_as_yaml_reads_it(key: str) -> None:
+    api = FakeApi()
+    values = {key: "v", "text": f'"{"t" * 1100}": , {{', "list": [1, {key: [key]}]}
+    metadata = {"name": "shop", "namespace": "shop"}
+    await KubeCluster(api, []).apply_object({"kind": "Service", "metadata": metadata, "spec": values})
+    (body,) = api.bodies
+    assert isinstance(body, bytes)
+    assert yaml.safe_load(body)["spec"] == values
 
 
 async def test_only_what_admission_webhooks_may_slow_has_longer_than_they_may_take() -> None:

@@ -58,6 +58,9 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 # Characters that YAML rejects, drops or treats as line breaks, and surrogates, which can't be encoded (YAML 1.2,
 # sections 5.1 and 5.4; go-yaml treats U+0085, U+2028 and U+2029 as line breaks).
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# A longer key has to be marked as one (YAML 1.2, section 7.4.3).
+KEY_CHARACTERS = 1000
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?P<is_key>:)?')
 
 
 class ListMeta(Narrow, frozen=True):
@@ -392,7 +395,11 @@ def _retry_after(value: str) -> Seconds:
 
 def _yaml(body: object) -> bytes:
     """JSON that is also valid YAML: a surrogate pair as escapes, as in ASCII JSON, is an error in YAML."""
-    return NOT_IN_YAML.sub(_escape, json.dumps(body, ensure_ascii=False)).encode()
+    return STRING.sub(_marked, NOT_IN_YAML.sub(_escape, json.dumps(body, ensure_ascii=False))).encode()
+
+
+def _marked(match: re.Match[str]) -> str:
+    return f"? {match[0]}" if match["is_key"] and len(match[0]) > KEY_CHARACTERS else match[0]
 
 
 def _escape(match: re.Match[str]) -> str:
