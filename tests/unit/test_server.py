@@ -9,6 +9,7 @@ from quiesce.decide.observation import REPEATED_SECONDS, NodeSays, Notes, Observ
 from quiesce.decide.podspec import build_pod, owner_reference, template_hash
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.server import decide
+from quiesce.decide.status import server_status
 from quiesce.model import names
 from quiesce.model.objects import (
     Condition,
@@ -417,6 +418,25 @@ def test_a_drain_that_is_called_off_is_accounted_as_aborted() -> None:
     plan = decide(look(server(status=status("Suspending", OURS)), pod(gate=False), report("SUSPENDING", active=2)))
     assert plan.finished is not None
     assert (plan.finished.outcome, plan.finished.active_requests) == ("Aborted", 2)
+
+
+@pytest.mark.parametrize(
+    ("max_unavailable", "stalled"),
+    [pytest.param(1, False, id="the rollout continues without it"), pytest.param(0, True, id="the rollout needs it")],
+)
+def test_a_surge_pod_that_is_refused_needs_intervention_only_if_the_rollout_needs_it(
+    max_unavailable: int, *, stalled: bool
+) -> None:
+    of = group(2, max_surge=1, max_unavailable=max_unavailable)
+    surge = server("shop-2", of=of, annotations={names.SURGE: "true"})
+    create = CreatePod(build_pod(surge, of))
+    refusal = Refusal(create, "CreatePodRefused", "exceeded quota", NOW + 5, count=4, since=NOW - 60)
+    o = look(surge, None, None, notes=Notes(refusal=refusal), group=of)
+    plan = decide(o)
+    assert plan.wake == 5
+    told = {condition.type: condition for condition in server_status(o, plan).conditions}
+    assert told["Progressing"].message == "exceeded quota"
+    assert (told["Stalled"].status, told["Reconciling"].status) == (str(stalled), str(not stalled))
 
 
 def named(port: str) -> AppServer:

@@ -5,6 +5,7 @@ from typing import Self
 
 import msgspec
 
+from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import admin_port, hash_of, is_of, revision
 from quiesce.decide.refusal import Refusal
 from quiesce.model import names
@@ -353,6 +354,12 @@ class Observation(msgspec.Struct, frozen=True):
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was requested"
         return ""
+
+    @property
+    def is_dispensable(self) -> bool:
+        """Whether it is a surge server of a rollout that also continues without it, within `maxUnavailable`."""
+        is_surge = names.SURGE in self.server.metadata.annotations
+        return is_surge and self.group is not None and max_unavailable(self.group) > 0
 
     @property
     def stop_at(self) -> Seconds | None:

@@ -1,5 +1,6 @@
 """The next step for one server."""
 
+import math
 from typing import cast
 
 import msgspec
@@ -86,7 +87,7 @@ def decide(o: Observation) -> ServerPlan:
     passes_in = plan.stalls_at - o.now if plan.stalled else 0
     if plan.stalled not in ("", o.told_stalled, o.told_reason if passes_in > 0 else ""):
         plan = replace(plan, tell_within=0)
-    if passes_in > 0:
+    if 0 < passes_in < math.inf:
         plan = _awake(plan, passes_in)
     _, complaint = accepted_suspend(o.server.metadata, o.server.status.accepted_suspend)
     return replace(plan, notes=(*plan.notes, complaint)) if complaint else plan
@@ -164,7 +165,8 @@ def _told(o: Observation, plan: ServerPlan, refusal: Refusal | None) -> ServerPl
         return plan  # it is retried soon, or given up
     if o.now < refusal.tell_at:
         return _awake(plan, refusal.tell_at - o.now)
-    told = replace(plan, stalled=refusal.reason, stalls_at=refusal.stalls_at, message=refusal.message)
+    stalls_at = math.inf if isinstance(refusal.act, CreatePod) and o.is_dispensable else refusal.stalls_at
+    told = replace(plan, stalled=refusal.reason, stalls_at=stalls_at, message=refusal.message)
     before = o.server.status
     is_known = refusal.count > 1 and (plan.state, plan.drain, plan.finished) == (before.state, before.suspend, None)
     # Each retry may return a different message for the same problem.
