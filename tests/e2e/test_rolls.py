@@ -46,38 +46,6 @@ def test_a_new_template_rolls_within_the_budget(shop: Estate, load: Load) -> Non
     assert all(shop.status(name)["lastDrain"]["outcome"] == "Drained" for name in pods)
 
 
-def test_a_secret_that_is_renamed_with_the_template_drains_every_server_with_its_own_user(
-    shop: Estate, load: Load
-) -> None:
-    servers = ("shop-0", "shop-1", "shop-2")
-    shop.secret("next", "next", "an0ther!")
-    with Watcher(lambda: [shop.condition("aps", name, "Progressing").get("reason") for name in servers]) as told:
-        for secret in ("next", "admin"):
-            shop.group("shop", secret=secret, pod={"volumes": [{"name": "admin", "secret": {"secretName": secret}}]})
-            shop.wait_ready("shop", timeout=180)
-            assert [shop.annotations("pod", name)["admin_secret"] for name in servers] == [secret] * 3
-            assert [shop.status(name)["lastDrain"]["outcome"] for name in servers] == ["Drained"] * 3
-    finish(load)
-    assert not any("AdminUnauthorized" in reasons for reasons in told.seen)
-
-
-def test_an_admin_port_of_nobody_takes_one_server_out_after_a_drain_and_can_be_put_back(
-    shop: Estate, load: Load
-) -> None:
-    others = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1")}
-    shop.group("shop", port="nobody")
-    with Watcher(lambda: len(shop.endpoints())) as serving:
-        wait("the first gets it", lambda: shop.status("shop-2").get("lastDrain"), 60)
-        wait("its pod has it", lambda: shop.pod_uid("shop-2") and shop.state("shop-2") == "Starting", 60)
-        time.sleep(10)  # nothing else happens
-        shop.group("shop")
-        shop.wait_ready("shop", timeout=120)
-    finish(load)
-    assert min(serving.seen) == 2
-    assert shop.status("shop-2")["lastDrain"]["outcome"] == "Drained"
-    assert {name: shop.pod_uid(name) for name in others} == others
-
-
 def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Load) -> None:
     pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
     shop.group("shop", version=1, max_unavailable=0, max_surge=1)
@@ -127,6 +95,38 @@ def test_an_evicted_pod_is_drained_first(shop: Estate, load: Load) -> None:
     wait("another pod is there", lambda: shop.pod_uid("shop-0") not in (pod, None), 60)
     shop.wait_ready("shop")
     finish(load)
+
+
+def test_a_secret_that_is_renamed_with_the_template_drains_every_server_with_its_own_user(
+    shop: Estate, load: Load
+) -> None:
+    servers = ("shop-0", "shop-1", "shop-2")
+    shop.secret("next", "next", "an0ther!")
+    with Watcher(lambda: [shop.condition("aps", name, "Progressing").get("reason") for name in servers]) as told:
+        for secret in ("next", "admin"):
+            shop.group("shop", secret=secret, pod={"volumes": [{"name": "admin", "secret": {"secretName": secret}}]})
+            shop.wait_ready("shop", timeout=180)
+            assert [shop.annotations("pod", name)["admin_secret"] for name in servers] == [secret] * 3
+            assert [shop.status(name)["lastDrain"]["outcome"] for name in servers] == ["Drained"] * 3
+    finish(load)
+    assert not any("AdminUnauthorized" in reasons for reasons in told.seen)
+
+
+def test_an_admin_port_of_nobody_takes_one_server_out_after_a_drain_and_can_be_put_back(
+    shop: Estate, load: Load
+) -> None:
+    others = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1")}
+    shop.group("shop", port="nobody")
+    with Watcher(lambda: len(shop.endpoints())) as serving:
+        wait("the first gets it", lambda: shop.status("shop-2").get("lastDrain"), 60)
+        wait("its pod has it", lambda: shop.pod_uid("shop-2") and shop.state("shop-2") == "Starting", 60)
+        time.sleep(10)  # nothing else happens
+        shop.group("shop")
+        shop.wait_ready("shop", timeout=120)
+    finish(load)
+    assert min(serving.seen) == 2
+    assert shop.status("shop-2")["lastDrain"]["outcome"] == "Drained"
+    assert {name: shop.pod_uid(name) for name in others} == others
 
 
 def test_few_clients_that_pause_between_slow_requests_lose_nothing(shop: Estate) -> None:

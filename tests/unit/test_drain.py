@@ -165,12 +165,12 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
             busy(60, "60", shed(1), answered_for=None), SuspendServer(), id="which the whole timeout does as well"
         ),
         pytest.param(busy(599, "600", shed(1), answered_for=None), None, id="however long the timeout is"),
-        pytest.param(busy(86_400, "-1", shed(1), answered_for=None), None, id="or without a limit"),
+        pytest.param(busy(599, "-1", shed(1), answered_for=None), None, id="or without a limit"),
         pytest.param(
             busy(599, "600", shed(0), quiet_for=1.9, answered_for=1.9), None, id="and then its clients get the margin"
         ),
         pytest.param(
-            busy(86_400, "-1", shed(0), quiet_for=2, answered_for=2), SuspendServer(), id="after which it is suspended"
+            busy(599, "-1", shed(0), quiet_for=2, answered_for=2), SuspendServer(), id="after which it is suspended"
         ),
         pytest.param(
             busy(30, "60", shed(None), answered_for=None),
@@ -184,6 +184,11 @@ def test_withdraw_confirm_shed_margin(observation: Observation, step: Step) -> N
             busy(30, "60", replace(report(active=1), sheds_all=True), answered_for=None),
             SuspendServer(),
             id="a server without HTTP hosts has nothing to shed: half of it",
+        ),
+        pytest.param(
+            busy(9, "60", replace(report(), shed=True), quiet_for=2, shed_for=None, answered_for=None),
+            SuspendServer(),
+            id="a server of which one host could not be shed: quiet as long as the margin",
         ),
         pytest.param(
             busy(60, "600", report(active=1), shed_for=None, answered_for=None),
@@ -206,6 +211,21 @@ def test_soft_until_quiet_then_hard(observation: Observation, step: Act | None) 
     plan = decide(observation)
     assert (plan.state, plan.act) == ("Suspending", step)
     assert not plan.stalled
+
+
+@pytest.mark.parametrize(
+    ("observation", "stalled", "advice"),
+    [
+        pytest.param(busy(599, "-1", shed(1), answered_for=None), "", "", id="not yet"),
+        pytest.param(busy(600, "-1", shed(1), answered_for=None), "DrainLasts", "force", id="requests go on and on"),
+        pytest.param(busy(600, "-1", report("SUSPENDING", active=1)), "DrainLasts", "", id="it is suspended already"),
+        pytest.param(busy(600, "900", shed(1), answered_for=None), "", "", id="its timeout ends it"),
+    ],
+)
+def test_a_drain_without_a_limit_that_lasts_is_reported(observation: Observation, stalled: str, advice: str) -> None:
+    plan = decide(observation)
+    assert (plan.state, plan.act, plan.stalled) == ("Suspending", None, stalled)
+    assert (names.FORCE in plan.message) == bool(advice)
 
 
 def leave(state: Any = "Suspending", under_way: Drain | None = None, **changes: Any) -> Any:

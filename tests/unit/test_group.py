@@ -597,6 +597,13 @@ def test_a_label_that_others_took_away_is_given_again_and_what_they_added_is_lef
     assert told(decide_group(look_at_group(LABELLED, one)).acts) == ["shop-0 1"]
 
 
+def test_a_template_that_differs_only_in_the_type_of_a_value_is_another_one() -> None:
+    wrong, right = (template(automountServiceAccountToken=value) for value in (1, True))
+    of = group(1, template=wrong)
+    (act,) = applies(group(1, template=right), member(0, of, template=wrong))
+    assert act.manifest["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
 def test_a_second_restart_stamps_all_again() -> None:
     again = group(3, status=ServerGroupStatus(restart_requested_at=moment(NOW + 60)))
     members = [stamped(n, restarted=True) for n in range(3)]

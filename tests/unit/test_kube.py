@@ -1,6 +1,8 @@
 """Requests to the API server."""
 
 import json
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -116,6 +118,17 @@ async def test_a_key_of_any_length_goes_out_as_yaml_reads_it(key: str) -> None:
     (body,) = api.bodies
     assert isinstance(body, bytes)
     assert yaml.safe_load(body)["spec"] == values
+
+
+def test_a_long_string_takes_no_memory_for_each_of_its_characters() -> None:
+    """It would be the memory of everyone else's operator."""
+    program = (
+        "import resource; from quiesce.cluster.kube import _yaml; body = {'note': 'x' * 8_000_000}; _yaml({});"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = used(); _yaml(body);"
+        "print((used() - before) // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # MiB
 
 
 async def test_only_what_admission_webhooks_may_slow_has_longer_than_they_may_take() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from quiesce.cluster.clock import Clock
@@ -13,6 +14,8 @@ from quiesce.model.plan import Note
 from tests.unit.build import NOW, group, pod, server
 from tests.unit.fake import FakeCluster, FakeWildFly, refusing
 from tests.unit.test_world import version
+
+replace = msgspec.structs.replace
 
 
 async def test_nothing_is_ready_before_the_first_look() -> None:
@@ -79,6 +82,25 @@ async def test_what_went_while_no_watch_reported_anything_is_missed_sooner_or_la
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_a_list_wakes_only_those_whose_objects_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = group(3)
+    servers, pods = [server(f"shop-{n}", of=of) for n in range(3)], [pod(f"shop-{n}") for n in range(3)]
+    other = replace(of, metadata=replace(of.metadata, name="other", uid="uid-other"))
+    cluster = FakeCluster(of, other, *servers, *pods)
+    operator = Operator(cluster, "test", Clock())
+    woken: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(operator._queue, "add", woken.append)
+    await operator.prime()
+    everything = [("server", "shop", f"shop-{n}") for n in range(3)]
+    assert sorted(woken) == [("group", "shop", "other"), ("group", "shop", "shop"), *everything]
+    woken.clear()
+    await operator.prime()
+    assert woken == []
+    cluster.take("shop", "shop-1")
+    await operator.prime()
+    assert sorted(woken) == [("group", "shop", "shop"), ("server", "shop", "shop-1")]
 
 
 class Interrupted(FakeCluster):

@@ -420,23 +420,29 @@ def test_a_drain_that_is_called_off_is_accounted_as_aborted() -> None:
     assert (plan.finished.outcome, plan.finished.active_requests) == ("Aborted", 2)
 
 
-@pytest.mark.parametrize(
-    ("max_unavailable", "stalled"),
-    [pytest.param(1, False, id="the rollout continues without it"), pytest.param(0, True, id="the rollout needs it")],
-)
-def test_a_surge_pod_that_is_refused_needs_intervention_only_if_the_rollout_needs_it(
-    max_unavailable: int, *, stalled: bool
-) -> None:
-    of = group(2, max_surge=1, max_unavailable=max_unavailable)
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_surge_pod_that_is_refused_needs_intervention_only_if_the_rollout_needs_it(*, stalled: bool) -> None:
+    of = group(2, max_surge=1)
     surge = server("shop-2", of=of, annotations={names.SURGE: "true"})
     create = CreatePod(build_pod(surge, of))
     refusal = Refusal(create, "CreatePodRefused", "exceeded quota", NOW + 5, count=4, since=NOW - 60)
-    o = look(surge, None, None, notes=Notes(refusal=refusal), group=of)
+    seen = look(surge, None, None, notes=Notes(refusal=refusal), group=of)
+    o = replace(seen, is_dispensable=not stalled)
     plan = decide(o)
     assert plan.wake == 5
-    told = {condition.type: condition for condition in server_status(o, plan).conditions}
-    assert told["Progressing"].message == "exceeded quota"
-    assert (told["Stalled"].status, told["Reconciling"].status) == (str(stalled), str(not stalled))
+    told = server_status(o, plan)
+    assert [c.message for c in told.conditions if c.type == "Progressing"] == ["exceeded quota"]
+    assert (told.holding("Stalled") is not None, told.holding("Reconciling") is not None) == (stalled, not stalled)
+    # It can change with the group.
+    later = replace(seen, server=replace(surge, status=told), is_dispensable=stalled)
+    assert (server_status(later, decide(later)).holding("Stalled") is None) == stalled
+
+
+def test_a_request_that_is_set_again_once_it_was_removed_is_another_one() -> None:
+    asked = ConsumeAnnotation(names.RESTART, "now")
+    notes = Notes(unrecorded=(asked,))
+    assert notes.has_taken_up(asked)
+    assert not notes.after(asked, None, NOW).has_taken_up(asked)
 
 
 def named(port: str) -> AppServer:

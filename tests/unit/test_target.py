@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from quiesce.decide.members import UNREADY_SECONDS, Member
-from quiesce.decide.target import gives_way, has_room
+from quiesce.decide.target import gives_way, has_room, is_dispensable
 from quiesce.model import names
 from tests.unit.build import GRACE, NOW, drain, group, member, pod, status, stray, template
 
@@ -89,3 +89,22 @@ def test_a_surge_server_leaves_the_room_of_a_replaced_pod_to_its_successor(
 ) -> None:
     for refused, waits_for_it in ((False, at_first), (True, once_refused)):
         assert gives_way(SHOP, tuple(others), NOW, refused=refused) == waits_for_it
+
+
+@pytest.mark.parametrize(
+    ("max_unavailable", "suspended", "dispensable"),
+    [
+        pytest.param(1, 0, True, id="one at a time can be taken out"),
+        pytest.param(1, 1, False, id="a suspended server has used up the budget"),
+        pytest.param(2, 1, True, id="a larger budget"),
+        pytest.param(0, 0, False, id="none"),
+    ],
+)
+def test_a_rollout_continues_without_its_surge_if_the_budget_has_room(
+    max_unavailable: int, suspended: int, dispensable: bool
+) -> None:
+    of = group(3, max_unavailable=max_unavailable, max_surge=1)
+    asked = [{names.SUSPEND: "true"}] * suspended + [{}] * (3 - suspended)
+    others = [member(n, of, annotations=annotations) for n, annotations in enumerate(asked)]
+    others.append(member(4, of, annotations={names.SURGE: "true"}))
+    assert is_dispensable(of, tuple(others)) == dispensable

@@ -24,7 +24,7 @@ from quiesce.model.objects import (
 )
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds, moment
-from tests.unit.build import NOW, group, pod, server
+from tests.unit.build import NOW, group, pod, server, template
 
 KEY = ("shop", "shop-0")
 T = TypeVar("T")
@@ -550,3 +550,13 @@ def test_a_slice_of_another_namespace_routes_nothing_here() -> None:
     foreign = endpoints("a", "shop", **{"pod-shop-0": True})
     world.see_slice(replace(foreign, metadata=replace(foreign.metadata, namespace="elsewhere")))
     assert world.routes(pod("shop-0")) == ()
+
+
+def test_a_template_that_differs_only_in_the_type_of_a_value_is_another_one() -> None:
+    """The API server takes `true` for a Boolean, and not 1."""
+    world = World()
+    wrong, right = (server(template=template(automountServiceAccountToken=value)) for value in (1, True))
+    world.see_server(version(wrong, 1))
+    world.see_server(version(right, 2))
+    known = world.servers["shop", "shop-0"].spec.template["spec"]["automountServiceAccountToken"]
+    assert known is True

@@ -60,7 +60,8 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 # A longer key has to be marked as one (YAML 1.2, section 7.4.3).
 KEY_CHARACTERS = 1000
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?P<is_key>:)?')
+# Possessive, so that a long string takes no memory for each of its characters.
+STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"(?P<is_key>:)?')
 
 
 class ListMeta(Narrow, frozen=True):

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from quiesce.model.objects import Budget, EndpointSlice, Pod, Service
+from quiesce.model.objects import Budget, EndpointSlice, Pod, Service, is_same
 from quiesce.model.resources import AppServer, ServerGroup
 
 Key = tuple[str, str]  # namespace, name
@@ -113,7 +113,7 @@ def _is_past(known: Thing, before: Thing | None, version: int | None) -> bool:
 
 def _with_known_spec(thing: Thing, known: Thing | None) -> Thing:
     """Most changes are to the status: keep the spec, with the results that were computed from it."""
-    if isinstance(thing, AppServer) and isinstance(known, AppServer) and thing.spec == known.spec:
+    if isinstance(thing, AppServer) and isinstance(known, AppServer) and is_same(thing.spec, known.spec):
         return msgspec.structs.replace(thing, spec=known.spec)
     return thing
 

@@ -30,7 +30,7 @@ from quiesce.decide.podspec import headless_name
 from quiesce.decide.refusal import Refusal
 from quiesce.decide.status import group_due, group_events, group_status, status_refused
 from quiesce.model import names
-from quiesce.model.objects import Kept
+from quiesce.model.objects import Kept, is_same
 from quiesce.model.plan import (
     DISRUPTIVE,
     Act,
@@ -251,12 +251,12 @@ class Groups:
                 return
         applied = await self._cluster.apply_server(manifest)
         wanted = msgspec.convert(manifest, AppServer)
-        if applied.spec.template != wanted.spec.template:
+        if not is_same(applied.spec.template, wanted.spec.template):
             # It keeps what somebody else has added, and what was applied when its lists did not merge by their keys.
             applied = await self._cluster.replace_template(applied, wanted.spec.template)
         self._world.see_server(applied)
         if (
-            applied.spec != wanted.spec
+            not is_same(applied.spec, wanted.spec)
             or not wanted.metadata.labels.items() <= applied.metadata.labels.items()
             or not wanted.metadata.annotations.items() <= applied.metadata.annotations.items()
             or (names.SURGE in applied.metadata.annotations) != (names.SURGE in wanted.metadata.annotations)

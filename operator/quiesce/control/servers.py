@@ -21,7 +21,7 @@ from quiesce.decide.members import Member
 from quiesce.decide.observation import NodeSays, Notes, Observation, node_says
 from quiesce.decide.server import decide
 from quiesce.decide.status import server_events, server_status, status_refused, to_tell, unwritten
-from quiesce.decide.target import gives_way, has_room
+from quiesce.decide.target import gives_way, has_room, is_dispensable
 from quiesce.model import names
 from quiesce.model import plan as acts
 from quiesce.model.objects import Pod
@@ -112,6 +112,7 @@ class Servers:
             observation = replace(
                 observation,
                 has_room=has_room(group, Member(server, pod), others, observation.now),
+                is_dispensable=waits and is_dispensable(group, others),
                 gives_way=waits and gives_way(group, others, observation.now, refused=refused),
             )
         if pod is None:

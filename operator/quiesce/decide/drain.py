@@ -21,6 +21,8 @@ UNCONFIRMED_SECONDS = 30  # a withdrawal that the EndpointSlices don't show by t
 QUIET_SECONDS = 0.5
 # Requests that arrive after the margin keep a server from being suspended for at most so long, or half of the timeout.
 SOFT_LIMIT_SECONDS = 60
+# A drain without a time limit that takes longer needs someone to look at it.
+LASTING_SECONDS = 600
 POLL_SECONDS = 0.1
 MARGIN_POLL_SECONDS = 0.25
 # The start of the timeout is written only after so long: the drain of an idle server is over by then. A new process
@@ -166,6 +168,10 @@ def _suspend(o: Observation, drain: Drain, aim: Aim, *, stops: bool) -> ServerPl
         failure = o.admin or AdminFailure("Unreachable", "the admin endpoint has not been queried yet")
         fails = replace(waiting, stalled=f"Admin{failure.kind}", stalls_at=o.admin_stalls_at, message=failure.message)
         return replace(fails, wake=SLOW_POLL_SECONDS)
+    if math.isinf(deadline) and o.now - began >= LASTING_SECONDS:
+        lasts = f"requests are still active after {LASTING_SECONDS} s, and the drain has no time limit"
+        advice = f": to end it, set {names.FORCE}=true" if stops or o.admin.suspend_state == "RUNNING" else ""
+        waiting = replace(waiting, reason="DrainLasts", stalled="DrainLasts", message=lasts + advice)
     if o.admin.suspend_state == "RUNNING":
         if stops and o.now >= deadline and (o.notes.refusal or o.in_vain_for(SuspendServer()) >= NO_EFFECT_SECONDS):
             return "TimedOut"
@@ -195,7 +201,8 @@ def _is_warned(o: Observation, report: Report) -> bool:
     Those are the connections of requests that were in flight at the shed: the margin starts when the last of them ends.
     If the shed was late, because the admin endpoint did not respond, the margin starts after it.
     """
-    if report.shed and report.active_requests is not None and o.notes.answered_at is None:
+    sheds = report.shed and o.notes.shed_at is not None
+    if sheds and report.active_requests is not None and o.notes.answered_at is None:
         return False
     last = max(o.notes.shed_at or 0, o.notes.answered_at or 0)
     return o.now >= last + o.server.spec.pre_suspend_seconds

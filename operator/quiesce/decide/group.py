@@ -227,10 +227,8 @@ def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: 
 
 
 def _is_same(one: AppServerSpec, other: AppServerSpec) -> bool:
-    """As `==`; a large template is compared by its hash, which is known already."""
-    if one.template is not other.template and hash_of(one) == hash_of(other):
-        one = replace(one, template=other.template)
-    return one == other
+    """A large template is compared by its hash, which is known already."""
+    return hash_of(one) == hash_of(other) and replace(one, template=other.template) == other
 
 
 @derived

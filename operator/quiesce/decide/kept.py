@@ -8,7 +8,7 @@ import msgspec
 from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import headless_name, owner_reference, template_hash
 from quiesce.model import names
-from quiesce.model.objects import Budget, Kept, Service
+from quiesce.model.objects import Budget, Kept, Service, is_same
 from quiesce.model.plan import Act, ApplyObject, DeleteObject
 from quiesce.model.resources import GroupService, ServerGroup
 from quiesce.model.times import Seconds
@@ -137,4 +137,4 @@ def _covers(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         alike = isinstance(found, list) and len(found) == len(wanted)
         return alike and all(_covers(*pair) for pair in zip(found, wanted, strict=True))
-    return bool(found == wanted)
+    return is_same(found, wanted)

@@ -5,7 +5,6 @@ from typing import Self
 
 import msgspec
 
-from quiesce.decide.budget import max_unavailable
 from quiesce.decide.podspec import admin_port, hash_of, is_of, revision
 from quiesce.decide.refusal import Refusal
 from quiesce.model import names
@@ -167,7 +166,8 @@ class Notes(msgspec.Struct, frozen=True):
             return replace(self, aside=aside, checked_template=taken, checked_at=now)
         if refusal:
             return replace(self, aside=aside)
-        return replace(self, aside=aside, acted=act, acted_at=now, acted_since=since)
+        unrecorded = tuple(other for other in self.unrecorded if other != act)  # set again, it is another request
+        return replace(self, aside=aside, unrecorded=unrecorded, acted=act, acted_at=now, acted_since=since)
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -184,6 +184,7 @@ class Observation(msgspec.Struct, frozen=True):
     killed_at: Seconds | None = None  # when the kubelet began to restart the server's container
     group_is_ahead: bool = False  # whether its group has yet to update the servers' specs
     has_room: bool = True  # whether a rollout may take it out: enough others of its group serve
+    is_dispensable: bool = False  # whether it is a surge server, and the rollout continues without it
     gives_way: bool = False  # whether it is a surge server, and pods of its group's other servers are created first
     node: NodeSays | None = None  # only of a pod that is overdue
     notes: Notes = Notes()
@@ -354,12 +355,6 @@ class Observation(msgspec.Struct, frozen=True):
         if self.server.status.restart_pod_uid == self.pod.metadata.uid:
             return "a restart was requested"
         return ""
-
-    @property
-    def is_dispensable(self) -> bool:
-        """Whether it is a surge server of a rollout that also continues without it, within `maxUnavailable`."""
-        is_surge = names.SURGE in self.server.metadata.annotations
-        return is_surge and self.group is not None and max_unavailable(self.group) > 0
 
     @property
     def stop_at(self) -> Seconds | None:

@@ -1,5 +1,7 @@
 """The statuses: from an observation and the plan that was made from it."""
 
+import math
+
 import msgspec
 
 from quiesce.decide.group import GroupObservation, GroupPlan, is_pending, subject
@@ -63,7 +65,8 @@ def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
 
 def _patient(o: Observation, plan: ServerPlan) -> ServerPlan:
     """A problem that may resolve itself is what the server waits for, and not yet reported as stalled."""
-    if plan.stalled in ("", o.told_stalled) or o.now >= plan.stalls_at:
+    never = math.isinf(plan.stalls_at)
+    if not plan.stalled or o.now >= plan.stalls_at or (plan.stalled == o.told_stalled and not never):
         return plan
     return replace(plan, stalled="", reason=plan.stalled)
 

@@ -84,6 +84,12 @@ def servers_wanted(group: ServerGroup, members: tuple[Member, ...]) -> int:
     return replicas if done == replicas else max(replicas, min(len(kept), limit))
 
 
+def is_dispensable(group: ServerGroup, others: tuple[Member, ...]) -> bool:
+    """Whether a rollout continues without a surge server: the budget has room if all others serve that are to serve."""
+    serve = sum(not other.is_surge and aim_of(other.server, group).serve for other in others)
+    return serve > group.spec.replicas - max_unavailable(group)
+
+
 def gives_way(group: ServerGroup, others: tuple[Member, ...], now: Seconds, *, refused: bool) -> bool:
     """Whether a surge server leaves the room for a pod to a server that lacks one: a quota may have room for only one.
 

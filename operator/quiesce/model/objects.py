@@ -10,6 +10,11 @@ import msgspec
 CONTAINER = re.compile(r"spec\.containers\{(.+)\}")
 
 
+def is_same(one: object, other: object) -> bool:
+    """Whether two values are the same as JSON. In Python, 1 equals True, but the API server takes only one of them."""
+    return msgspec.json.encode(one, order="deterministic") == msgspec.json.encode(other, order="deterministic")
+
+
 class Narrow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     pass
 
