@@ -5,7 +5,9 @@ It can lag behind: before a disruptive act, objects are read live, and the resul
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 
 import msgspec
 
@@ -90,6 +92,21 @@ class World:
         self._slices.replace(found.slices.things, before.slices, found.slices.version)
         self.services.replace(found.services.things, before.services, found.services.version)
         self.budgets.replace(found.budgets.things, before.budgets, found.budgets.version)
+
+    def changed_since(self, before: Known) -> tuple[set[Key], set[Key]]:
+        """The servers and groups with a change in what they consist of.
+
+        EndpointSlices don't count: a server that waits for them looks again by itself.
+        """
+        servers = _different(before.servers.things, self.servers) | _different(before.pods.things, self.pods)
+        services = _different(before.services.things, self.services)
+        budgets = _different(before.budgets.things, self.budgets)
+        owned: list[AppServer | Kept | None] = []
+        owned += [known.get(key) for key in servers for known in (before.servers.things, self.servers)]
+        owned += [known.get(key) for key in services for known in (before.services.things, self.services)]
+        owned += [known.get(key) for key in budgets for known in (before.budgets.things, self.budgets)]
+        groups = {group for thing in owned if thing and (group := group_of(thing))}
+        return servers, groups | _different(before.groups.things, self.groups)
 
     def see_server(self, server: AppServer) -> None:
         self.servers.see(server)
@@ -195,6 +212,15 @@ def group_of(thing: AppServer | Kept) -> Key | None:
         return (own.namespace, own.owner.name) if own.owner.kind == "ServerGroup" else None
     name = own.labels.get(names.SERVER_GROUP)
     return (own.namespace, name) if name else None
+
+
+def _different(before: Mapping[Key, Any], now: Mapping[Key, Any]) -> set[Key]:
+    """The objects that are there in only one, or in another version."""
+    return {key for key in before.keys() | now.keys() if _version(before.get(key)) != _version(now.get(key))}
+
+
+def _version(thing: AppServer | ServerGroup | Pod | Kept | None) -> tuple[str, str] | None:
+    return (thing.metadata.uid, thing.metadata.resource_version) if thing else None
 
 
 def _uid(pod: Pod) -> tuple[str, str]:

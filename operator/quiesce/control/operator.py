@@ -3,18 +3,16 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
-from typing import TypeVar
 
 from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import Cluster, ClusterError
-from quiesce.cluster.world import Known, World, group_of
+from quiesce.cluster.world import World, group_of
 from quiesce.control.admins import Admins
 from quiesce.control.events import Recorder
 from quiesce.control.groups import Groups
 from quiesce.control.queue import Key, Queue
 from quiesce.control.servers import Servers
-from quiesce.model.objects import Budget, EndpointSlice, Event, Kept, Pod, Service
+from quiesce.model.objects import EndpointSlice, Event, Kept, Pod
 from quiesce.model.resources import AppServer, ServerGroup
 from quiesce.model.times import Seconds
 
@@ -22,9 +20,6 @@ from quiesce.model.times import Seconds
 RESYNC_AFTER_SECONDS = 2.0
 # A list without any object isn't reported at all: what has gone unnoticed is found by this one.
 RESYNC_SECONDS = 600.0
-
-Name = tuple[str, str]  # with its namespace
-Thing = TypeVar("Thing", AppServer, ServerGroup, Pod, Service, Budget)
 
 logger = logging.getLogger(__name__)
 
@@ -127,21 +122,11 @@ class Operator:
         before = self._world.known()
         found = await self._cluster.everything()
         self._world.see_all(found, before)
-        for key in self._changed_since(before):
-            self._queue.add(key)
-
-    def _changed_since(self, before: Known) -> set[Key]:
-        """What a list has changed; at first, everything. A server that waits for its EndpointSlices looks by itself."""
-        world = self._world
-        servers = _different(before.servers.things, world.servers) | _different(before.pods.things, world.pods)
-        groups = _different(before.groups.things, world.groups)
-        services = _different(before.services.things, world.services)
-        budgets = _different(before.budgets.things, world.budgets)
-        members = [known.get(key) for key in servers for known in (before.servers.things, world.servers)]
-        kept: list[Kept | None] = [before.services.things.get(key) or world.services.get(key) for key in services]
-        kept += [before.budgets.things.get(key) or world.budgets.get(key) for key in budgets]
-        groups |= {group for thing in (*members, *kept) if thing and (group := group_of(thing))}
-        return {("server", *key) for key in servers} | {("group", *key) for key in groups}
+        servers, groups = self._world.changed_since(before)
+        for server in servers:
+            self._queue.add(("server", *server))
+        for group in groups:
+            self._queue.add(("group", *group))
 
     async def _resync_when_due(self) -> None:
         while True:
@@ -153,12 +138,3 @@ class Operator:
             except ClusterError as error:
                 logger.warning("listing again failed: %s; retrying", error)
                 self.listed()
-
-
-def _different(before: Mapping[Name, Thing], now: Mapping[Name, Thing]) -> set[Name]:
-    """The objects that are there in only one, or in another version."""
-    return {name for name in before.keys() | now.keys() if _version(before.get(name)) != _version(now.get(name))}
-
-
-def _version(thing: AppServer | ServerGroup | Pod | Kept | None) -> tuple[str, str] | None:
-    return (thing.metadata.uid, thing.metadata.resource_version) if thing else None

@@ -228,7 +228,9 @@ def _differs(member: Member, spec: AppServerSpec, group: ServerGroup, *, surge: 
 
 def _is_same(one: AppServerSpec, other: AppServerSpec) -> bool:
     """A large template is compared by its hash, which is known already."""
-    return hash_of(one) == hash_of(other) and replace(one, template=other.template) == other
+    if one.template is not other.template and hash_of(one) != hash_of(other):
+        return False
+    return replace(one, template=other.template) == other
 
 
 @derived
