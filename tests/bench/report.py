@@ -85,7 +85,7 @@ def result(figures: Figures) -> str:
     rows: list[Sequence[str]] = [("rolling restart of three WildFly servers under load", "requests", "failed")]
     for kind in ("plain", "careful", "quiesce"):
         one = figures["rolls"][kind]
-        rows.append((TITLES[kind], f"{one['requests']:,}", f"**{one['failed_requests']:,}**"))
+        rows.append((_title(kind, one), f"{one['requests']:,}", f"**{one['failed_requests']:,}**"))
     return _markdown(rows)
 
 
@@ -117,17 +117,21 @@ def _rolls(found: Figures) -> str:
             "ratio",
         )
     ]
-    for kind, title in TITLES.items():
+    for kind in TITLES:
         one = found[kind]
         failed = [
             f"{one['clients'][client]['failed_requests']:,} of {one['clients'][client]['requests']:,}"
             for client in CLIENTS
         ]
-        times = "" if one["rolls"] == 1 else f", {in_words(one['rolls'])} times"
         seconds, ratio = f"{one['median_roll_seconds']:.1f} s", f"{one['median_roll_ratio_to_plain']:.2f}"
         total = f"**{one['failed_requests']:,}**"
-        rows.append((title + times, f"{one['requests']:,}", total, *failed, seconds, ratio))
+        rows.append((_title(kind, one), f"{one['requests']:,}", total, *failed, seconds, ratio))
     return _markdown(rows)
+
+
+def _title(kind: str, one: Figures) -> str:
+    """More rollouts send more requests."""
+    return TITLES[kind] + ("" if one["rolls"] == 1 else f", {in_words(one['rolls'])} times")
 
 
 def _operator(figures: Figures) -> str:

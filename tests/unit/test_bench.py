@@ -144,7 +144,7 @@ def test_readme_has_both_blocks() -> None:
 def test_the_result_is_what_failed() -> None:
     lines = report.result(figures()).splitlines()
     assert lines[2:] == [
-        "| StatefulSet | 1,200 | **12** |",
+        "| StatefulSet, three times | 1,200 | **12** |",
         "| careful StatefulSet | 400 | **4** |",
         "| Quiesce | 400 | **0** |",
     ]
