@@ -1,6 +1,7 @@
 """Dry runs of new pods: whom one answer counts for, for how long, and who waits for it."""
 
 import asyncio
+import weakref
 from http import HTTPStatus
 from typing import Any
 
@@ -11,14 +12,17 @@ from quiesce.cluster.clock import Clock
 from quiesce.cluster.port import ClusterError
 from quiesce.cluster.world import World
 from quiesce.control.admins import Admins
+from quiesce.control.dryruns import DryRuns, UnansweredError
 from quiesce.control.queue import Queue
 from quiesce.control.servers import Servers
+from quiesce.decide.podspec import build_pod, hash_of
 from quiesce.model import names
 from quiesce.model.objects import Condition, Pod
-from quiesce.model.resources import AppServer
+from quiesce.model.plan import CheckTemplate
+from quiesce.model.resources import AppServer, GroupService, SecretRef
 from quiesce.model.times import Seconds, moment
 from tests.unit import timeless
-from tests.unit.build import GRACE, NOW, pod, server, template
+from tests.unit.build import GRACE, NOW, group, pod, server, spec, template
 from tests.unit.fake import FakeCluster, FakeRecorder, FakeWildFly, refusing
 from tests.unit.test_servers import Loop
 
@@ -33,6 +37,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def changed(count: int, **others: Any) -> list[AppServer]:
     """Servers whose pods are of an earlier template."""
     return [server(f"shop-{n}", template=template("wildfly:2"), **others) for n in range(count)]
+
+
+class Manifest(dict[str, Any]):
+    """One that can have weak references."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 class SlowCluster(FakeCluster):
@@ -99,17 +109,52 @@ async def test_servers_whose_pods_have_other_labels_are_checked_on_their_own() -
     assert cluster.latest(pod("shop-1")).holds(names.GATE)
 
 
-@pytest.mark.parametrize("after", [15, 30, 300])
-async def test_a_policy_that_is_tightened_during_a_rollout_keeps_the_next_server(after: int) -> None:
-    first, second = changed(2)
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({"suspend_timeout_seconds": 3600}, id="another hold and grace period"),
+        pytest.param({"admin": replace(spec().admin, port="http")}, id="another admin port"),
+        pytest.param({"admin": replace(spec().admin, credentials_secret_ref=SecretRef("b"))}, id="another Secret"),
+        pytest.param({"labels": {"team": "shop-1"}}, id="a label that has its name"),
+    ],
+)
+async def test_servers_with_the_same_template_whose_pods_differ_are_checked_on_their_own(others: Any) -> None:
+    first, second = changed(1)[0], changed(2, **others)[1]
     cluster, loop = running([first, second])
-    await turns(loop, [second], 2)
+    await turns(loop, [first, second], 1)
+    assert cluster.count("check_pod") == 2
+
+
+async def test_what_names_a_server_does_not_make_its_pod_another() -> None:
+    of = group(3, service=GroupService(ports=({"port": 80},)))
+    servers = [
+        server(
+            f"shop-{n}", of=of, labels={names.SERVER_GROUP: "shop", "pod": f"shop-{n}"}, template=template("wildfly:2")
+        )
+        for n in range(3)
+    ]
+    cluster = FakeCluster()
+    dry_runs = DryRuns(cluster)
+    for one in servers:
+        await dry_runs.answer(CheckTemplate(build_pod(one, of), hash_of(one.spec)))
     assert cluster.count("check_pod") == 1
-    cluster.refuse = refusing("check_pod", HTTPStatus.FORBIDDEN)
-    loop.now += after
-    await turns(loop, [first], 40)
-    assert cluster.latest(pod()).holds(names.GATE)
-    assert told(loop, first, "Stalled").reason == "CheckTemplateRefused"
+
+
+@pytest.mark.parametrize("after", [15, 30, 300])
+def test_a_policy_that_is_tightened_during_a_rollout_keeps_the_next_server(after: int) -> None:
+    async def story() -> None:
+        first, second = changed(2)
+        cluster, loop = running([first, second])
+        await turns(loop, [second], 2)
+        assert cluster.count("check_pod") == 1
+        cluster.refuse = refusing("check_pod", HTTPStatus.FORBIDDEN)
+        loop.now += after
+        await asyncio.sleep(after)
+        await turns(loop, [first], 40)
+        assert cluster.latest(pod()).holds(names.GATE)
+        assert told(loop, first, "Stalled").reason == "CheckTemplateRefused"
+
+    timeless.run(story)
 
 
 def deleted(known: Pod, now: Seconds) -> Pod:
@@ -156,10 +201,52 @@ def test_a_slow_answer_is_not_lost() -> None:
         servers = changed(3)
         cluster, loop = running(servers, SlowCluster)
         await turns(loop, servers, 1)  # each waits for a second
-        await asyncio.sleep(10)
+        await asyncio.sleep(4)
         for one in servers * 2:
             await loop.servers.reconcile(*one.metadata.key)
         assert cluster.count("check_pod") == 1
         assert {told(loop, one).reason for one in servers} == {"CheckTemplateRefused"}
+
+    timeless.run(story)
+
+
+def manifest(name: str = "shop-0") -> CheckTemplate:
+    return CheckTemplate(build_pod(server(name)), hash_of(server().spec))
+
+
+def test_an_answer_is_forgotten_once_it_counts_no_longer() -> None:
+    """A pod can have a megabyte, and the next check may be weeks later."""
+
+    async def story() -> None:
+        cluster, made = FakeCluster(), weakref.WeakSet[Manifest]()
+
+        async def try_pod(manifest: dict[str, Any]) -> dict[str, Any]:
+            made.add(pod := Manifest(manifest))
+            return pod
+
+        cluster.try_pod = try_pod  # type: ignore[method-assign]
+        dry_runs = DryRuns(cluster)
+        await dry_runs.answer(manifest())
+        assert len(made) == 1
+        await asyncio.sleep(60)
+        assert len(made) == 0
+
+    timeless.run(story)
+
+
+def test_a_dry_run_that_is_cancelled_is_begun_again() -> None:
+    async def story() -> None:
+        cluster = SlowCluster()
+        dry_runs = DryRuns(cluster)
+        for count in (1, 2):
+            before = asyncio.all_tasks()
+            with pytest.raises(UnansweredError):
+                await dry_runs.answer(manifest())
+            assert cluster.count("check_pod") == count
+            (task,) = asyncio.all_tasks() - before
+            task.cancel()
+            with pytest.raises(UnansweredError):  # not CancelledError, which would end the caller
+                await dry_runs.answer(manifest())
+            await asyncio.sleep(1)
 
     timeless.run(story)

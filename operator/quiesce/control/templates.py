@@ -32,7 +32,7 @@ class Templates:
         self._cluster = cluster
         self._world = world
         self._clock = clock
-        self._dry_runs = DryRuns(cluster, clock)
+        self._dry_runs = DryRuns(cluster)
         self._promised: defaultdict[str, dict[str, Promised]] = defaultdict(dict)
 
     async def check(self, server: AppServer, act: CheckTemplate) -> None:
