@@ -109,9 +109,16 @@ def test_a_pod_is_managed_at_the_port_that_it_was_created_for(named: str, number
     assert is_of(earlier(at), revision(one.spec)) == (named in ("management", "http"))
 
 
-def test_a_record_that_someone_has_edited_counts_for_nothing() -> None:
-    at = with_containers(pod(), *CONTAINERS)
-    edited = replace(at, metadata=replace(at.metadata, annotations={**at.metadata.annotations, names.ADMIN_PORT: "x"}))
+@pytest.mark.parametrize("record", ["x", "", None])
+@pytest.mark.parametrize("unnamed", ["proxy", "wildfly"])
+def test_a_record_that_someone_has_edited_counts_for_nothing(record: str | None, unnamed: str) -> None:
+    ports = [
+        replace(one, ports=(ContainerPort(15000), *one.ports)) if one.name == unnamed else one for one in CONTAINERS
+    ]
+    at = with_containers(pod(), *ports)
+    others = {key: value for key, value in at.metadata.annotations.items() if key != names.ADMIN_PORT}
+    annotations = others if record is None else {**others, names.ADMIN_PORT: record}
+    edited = replace(at, metadata=replace(at.metadata, annotations=annotations))
     assert admin_port(server(), edited) == NamedPort("wildfly", 9990)
     assert is_of(edited, revision(server().spec))
 

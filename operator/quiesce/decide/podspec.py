@@ -94,7 +94,7 @@ def _port_name(pod: Pod, named: str) -> str:
     A pod of an earlier version, which has no record of a Secret, may be in use with another port of the same container.
     """
     record = pod.metadata.annotations.get(names.ADMIN_PORT, "")
-    recorded, other = pod.port(record), pod.port(named)
+    recorded, other = pod.port(record) if record else None, pod.port(named)  # a port without a name is not meant
     if recorded is None:  # someone has edited it
         return named
     is_earlier = names.ADMIN_SECRET not in pod.metadata.annotations
