@@ -262,3 +262,15 @@ async def test_a_session_does_not_show_its_credentials(opened: list[FakeWildFly]
     await admins.endpoint(server(), pod())
     assert opened[0].credentials == ("hunter1", "hunter2")
     assert "hunter" not in repr(admins._sessions)
+
+
+async def test_secrets_that_a_server_rejected_cost_one_look_at_each_until_they_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = with_secrets(shop_admin="old", other="new")
+    accepts(monkeypatch, "newer")
+    admins = Admins(cluster)
+    await admins.report(OTHER, pod())
+    cluster.asked.clear()
+    await admins.report(OTHER, pod())
+    assert (cluster.count("pod"), cluster.count("secret")) == (1, 2)

@@ -58,8 +58,10 @@ class Admins:
         self._refused: dict[tuple[str, str], Refused] = {}
 
     async def report(self, server: AppServer, pod: Pod) -> Report | AdminFailure:
+        key = server.metadata.key
+        before = self._refused.get(key)
         answer = await self._report(server, pod)
-        if len(admin_secrets(server, pod)) > 1 and isinstance(answer, AdminFailure) and answer.kind == "Unauthorized":
+        if self._refused.get(key) is not before and len(admin_secrets(server, pod)) > 1:
             return await self._report(server, pod)  # with the other Secret, unless the server rejected that too
         return answer
 
@@ -93,7 +95,7 @@ class Admins:
         return msgspec.structs.replace(failure, message=f"{failure.message}; {hint}") if hint else failure
 
     def _note_refusal(self, server: AppServer, pod: Pod, login: Login, message: str) -> str:
-        """The refusal in words."""
+        """Records the refusal, and returns it in words."""
         before, secrets = self._refused.get(server.metadata.key), admin_secrets(server, pod)
         known = before.tried if before and before.pod_uid == pod.metadata.uid else {}
         tried = {name: one for name, one in known.items() if name in secrets}
