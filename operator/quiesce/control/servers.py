@@ -35,7 +35,7 @@ UNANSWERED_SHED_TRIES, REFUSED_SHED_TRIES = 3, 2
 # How often a stalled server's count of active requests is written.
 STALLED_REFRESH_SECONDS = 30.0
 NODE_KNOWN_SECONDS = 10.0
-# How often the pod of a server that says nothing is read live: the watch may have missed its end.
+# How often a pod is read live because the watch may have missed its end, or its creation.
 POD_KNOWN_SECONDS = 10.0
 # An EndpointSlice that is slower than this may belong to a Service that publishes addresses that are not ready.
 SLOW_WITHDRAWAL_SECONDS = 1.0
@@ -55,7 +55,7 @@ class Servers:
         self._offsets: dict[tuple[str, str], Seconds] = {}  # of the time of day in the notes
         self._templates = Templates(cluster, world, clock.tick)
         self._written: dict[tuple[str, str], Seconds] = {}
-        self._looked: dict[tuple[str, str], Seconds] = {}  # when the pod was read live
+        self._looked: dict[tuple[str, str], tuple[Seconds, str]] = {}  # when the pod was read live, and its UID if any
         self._nodes: dict[str, tuple[Seconds, NodeSays | None]] = {}  # those that were read, and when
 
     async def reconcile(self, namespace: str, name: str) -> Seconds | None:
@@ -138,11 +138,14 @@ class Servers:
     def _may_be_otherwise(self, o: Observation) -> bool:
         """Whether the watch may have missed something: it only reports pods with the operator's label."""
         if o.pod is None:
-            return o.server.status.state not in (None, "Pending", "Stopped")
-        if not o.pod.metadata.is_owned_by(o.server.metadata.uid) or names.MANAGED not in o.pod.metadata.labels:
+            is_suspect = o.server.status.state not in (None, "Pending", "Stopped")
+        elif not o.pod.metadata.is_owned_by(o.server.metadata.uid) or names.MANAGED not in o.pod.metadata.labels:
             return True
-        looked_at = self._looked.get(o.server.metadata.key, -math.inf)
-        return o.pod_may_be_gone and self._clock.tick() - looked_at >= POD_KNOWN_SECONDS
+        else:
+            is_suspect = o.pod_may_be_gone
+        looked_at, found = self._looked.get(o.server.metadata.key, (-math.inf, ""))
+        is_known = found == _uid(o.pod) and self._clock.tick() - looked_at < POD_KNOWN_SECONDS
+        return is_suspect and not is_known
 
     def _now(self, key: tuple[str, str]) -> Seconds:
         """The time of day for a server's notes: the same clock for an observation and the act that follows."""
@@ -212,7 +215,7 @@ class Servers:
         look = self._world.pods.look([key])
         pod = await self._cluster.pod(*key)
         self._world.pods.replace([pod] if pod else [], look)
-        self._looked[key] = self._clock.tick()
+        self._looked[key] = (self._clock.tick(), _uid(pod))
 
     async def _tell(self, o: Observation, plan: ServerPlan) -> Observation:
         """Write the status before the act, so that the operator can continue after a crash."""
@@ -340,6 +343,10 @@ class Servers:
         self._written.pop((namespace, name), None)
         self._looked.pop((namespace, name), None)
         await self._admins.forget(namespace, name)
+
+
+def _uid(pod: Pod | None) -> str:
+    return pod.metadata.uid if pod else ""
 
 
 def _version(thing: AppServer | Pod | None) -> str:
