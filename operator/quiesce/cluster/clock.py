@@ -13,7 +13,8 @@ from quiesce.model.times import Seconds
 
 # The Date of a response has whole seconds: only a larger change means that a clock was set.
 CHANGE_SECONDS = 2.0
-# API servers whose clocks differ answer in turn. What the log says of one of them holds until it is silent for so long.
+# API servers whose clocks differ answer in turn. Each clock is logged once, and again only if no answer has had it for
+# so long.
 FORGET_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What is made of an act that failed: it is paced and reported, and keeps no other act from being tried."""
+"""Acts that failed: each is paced and reported, and keeps no other act from being tried."""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""Results that depend on a spec alone and are costly to compute: a template can have a megabyte."""
+"""Results that depend only on a spec and are costly to compute: a template can be a megabyte long."""
 
 from collections.abc import Callable
 from functools import wraps
