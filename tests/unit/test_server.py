@@ -1489,3 +1489,21 @@ def test_an_act_without_an_effect_is_reported_in_words() -> None:
     plan = decide(look(server(annotations={names.SUSPEND: "true"}), notes=notes))
     accepted = "the request to close the readiness gate quiesce.dev/serving was accepted"
     assert (plan.stalled, plan.message) == ("NoEffect", f"{accepted}, but has had no effect; retrying")
+
+
+@pytest.mark.parametrize("state", ["Running", "Suspending", "Suspended"])
+def test_a_reload_is_overdue_only_after_its_own_ten_minutes(state: str) -> None:
+    """Something else has been left to do for an hour by then."""
+    told = Condition("Progressing", "True", "WaitsForBudget", "", moment(NOW - 3600))
+    one = server(status=status(state, conditions=(told,)))
+    reload = look(one, pod(ready=False), report(runs=False))
+    assert decide(reload).stalled == ""
+    starting = server(status=status("Starting", conditions=(told,)))
+    for after, stalled in ((599, ""), (600, "BootOverdue")):
+        later = look(starting, pod(ready=False), report(runs=False), notes=reload.notes, now=NOW + after)
+        assert decide(later).stalled == stalled
+    gone = look(starting, pod(ready=False), UNREACHABLE, notes=reload.notes, now=NOW + 300)
+    later = look(starting, pod(ready=False), report(runs=False), notes=gone.notes, now=NOW + 600)
+    assert decide(later).stalled == "BootOverdue"
+    again = look(starting, pod(ready=False), report(), notes=reload.notes, now=NOW + 500)
+    assert again.notes.booting_since is None

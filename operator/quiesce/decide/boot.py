@@ -83,15 +83,10 @@ def _waiting_for_server(o: Observation, container: ContainerStatus) -> ServerPla
     up_for = _up_for(o, container)
     booting = replace(BOOTING, wake=_boot_poll(up_for))
     if not o.waits_for:
-        return booting if _booting_for(o, up_for) < BOOT_OVERDUE_SECONDS else _overdue(o, container)
+        booting_for = min(up_for, o.now - (o.notes.booting_since or 0))
+        return booting if booting_for < BOOT_OVERDUE_SECONDS else _overdue(o, container)
     stalled = NOT_NORMAL if up_for >= BOOT_STALLED_SECONDS else ""  # the first part of a boot may run in another mode
     return replace(booting, reason=NOT_NORMAL, message=f"waiting for {o.waits_for}", stalled=stalled)
-
-
-def _booting_for(o: Observation, up_for: Seconds) -> Seconds:
-    """A server that has run also boots when it reloads, in the same container: from then on, its status progresses."""
-    since = o.now if o.told_settled else o.progressing_since or 0
-    return min(up_for, o.now - since)
 
 
 def _overdue(o: Observation, container: ContainerStatus) -> ServerPlan:

@@ -58,6 +58,7 @@ OWN_TIMES = (
     "quiet_since",
     "silent_since",
     "failing_since",
+    "booting_since",
     "acted_at",
     "acted_since",
     "labelled_at",
@@ -106,6 +107,7 @@ class Notes(msgspec.Struct, frozen=True):
     quiet_since: Seconds | None = None  # since when nothing was active
     silent_since: Seconds | None = None  # since when the admin endpoint doesn't respond
     failing_since: Seconds | None = None  # since when it returns nothing about the server
+    booting_since: Seconds | None = None  # since when the server has responded, but not reported that it runs
     acted: Act | None = None  # the last act that was not refused
     acted_at: Seconds = 0
     acted_since: Seconds | None = None  # when it was first performed, until it has an effect
@@ -375,6 +377,15 @@ class Observation(msgspec.Struct, frozen=True):
         held = max(0, min(hold, grace))
         return end - grace + held - min(STOP_RESERVE_SECONDS, held / 2)
 
+    def _booting_since(self, report: Report | None, known: Seconds | None) -> Seconds | None:
+        """A server that has run also boots when it reloads, in the same container."""
+        if report and report.runs:
+            return None
+        if report is None or known is not None:
+            return known
+        has_run = self.server.status.state not in (None, "Pending", "Starting")
+        return self.now if has_run else self.progressing_since or 0
+
     def _still_asks(self, act: Act) -> bool:
         """False if someone else has removed the annotation, or set it again: that is another request."""
         annotations = self.server.metadata.annotations
@@ -416,6 +427,7 @@ class Observation(msgspec.Struct, frozen=True):
                 quiet_since=None,
                 silent_since=None,
                 failing_since=None,
+                booting_since=None,
                 shed_refused="",
                 acted=None,
             )
@@ -448,6 +460,7 @@ class Observation(msgspec.Struct, frozen=True):
                 quiet_since=(notes.quiet_since or self.now) if quiet else None,
                 silent_since=(notes.silent_since or self.now) if silent else None,
                 failing_since=(notes.failing_since or self.now) if fails else None,
+                booting_since=self._booting_since(report, notes.booting_since),
             ),
         )
 
