@@ -779,3 +779,18 @@ def test_a_group_names_the_suspended_servers_that_hold_its_roll_up() -> None:
 def test_what_someone_has_to_fix_is_reported_immediately(kind: str) -> None:
     conditions = tuple(replace(c, message="shop-1: no such image") if c.type == kind else c for c in TOLD.conditions)
     assert group_due(TOLD, replace(TOLD, conditions=conditions), NOW) == NOW
+
+
+@pytest.mark.parametrize(
+    ("stalled", "waits"),
+    [
+        pytest.param(("shop-1",), 60, id="the same problem in other words"),
+        pytest.param(("shop-1", "shop-0"), 0, id="another server needs help"),
+    ],
+)
+def test_a_problem_of_a_group_is_reworded_once_a_minute(stalled: tuple[str, ...], waits: float) -> None:
+    before, after = (
+        replace(TOLD, conditions=(Condition("Stalled", "True", "ServersNeedHelp", f"shop-1: request {n}"),))
+        for n in range(2)
+    )
+    assert group_due(before, after, NOW, stalled) == NOW + waits

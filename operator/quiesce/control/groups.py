@@ -28,7 +28,7 @@ from quiesce.decide.kept import is_so
 from quiesce.decide.members import Member, ordinal_of
 from quiesce.decide.podspec import headless_name
 from quiesce.decide.refusal import Refusal
-from quiesce.decide.status import group_due, group_events, group_status, status_refused
+from quiesce.decide.status import NAMED, group_due, group_events, group_status, status_refused
 from quiesce.model import names
 from quiesce.model.objects import Kept, is_same
 from quiesce.model.plan import (
@@ -199,7 +199,8 @@ class Groups:
     async def _tell(self, o: GroupObservation, plan: GroupPlan) -> tuple[GroupObservation, GroupPlan]:
         """Write the status, or requeue for when it is due."""
         key, status, now = o.group.metadata.key, group_status(o, plan), self._clock.tick()
-        due = group_due(o.group.status, status, self._written.get(key, -math.inf))
+        stalled = (name for name, _ in plan.stalled[:NAMED])
+        due = group_due(o.group.status, status, self._written.get(key, -math.inf), stalled)
         if due is None:
             self._unwritten.pop(key, None)
             return o, plan

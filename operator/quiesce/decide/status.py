@@ -1,9 +1,11 @@
 """The statuses: from an observation and the plan that was made from it."""
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
+from quiesce.decide.boot import TROUBLE_SECONDS
 from quiesce.decide.group import GroupObservation, GroupPlan, is_pending, subject
 from quiesce.decide.observation import Observation, Untold
 from quiesce.decide.requests import accepted_suspend, aim_of, declared_of, strongest
@@ -29,6 +31,8 @@ READY_REASONS = {
 # How often a group's counts, and the conditions that report them, are written while it makes progress.
 PROGRESS = ("Ready", "Progressing", "Reconciling")
 PROGRESS_SECONDS = 20.0
+# The conditions that quote what a server, or the API server, says about a problem.
+TROUBLE = (*PROGRESS, "Stalled")
 
 
 def server_status(o: Observation, plan: ServerPlan) -> AppServerStatus:
@@ -212,19 +216,29 @@ def _is_group_as_declared(o: GroupObservation, plan: GroupPlan) -> tuple[bool, s
     return ready, READY_REASONS[declared][0 if ready else 1]
 
 
-def group_due(before: ServerGroupStatus, after: ServerGroupStatus, written_at: Seconds) -> Seconds | None:
-    """When a group's status is due to be written: a time in the past for now, None for never."""
+def group_due(
+    before: ServerGroupStatus, after: ServerGroupStatus, written_at: Seconds, stalled: Iterable[str] = ()
+) -> Seconds | None:
+    """When a group's status is due to be written: a time in the past for now, None for never.
+
+    `stalled`: the servers that need help. Each retry may return a different message for the same problem.
+    """
     if before == after:
         return None
+    told = before.holding("Stalled")
+    reworded = replace(before, conditions=_without_messages(before, TROUBLE))
+    if reworded == replace(after, conditions=_without_messages(after, TROUBLE)) and told:
+        is_known = all(f"{name}: " in told.message for name in stalled)
+        return written_at + (TROUBLE_SECONDS if is_known else 0)
     counts = {"ready_replicas": after.ready_replicas, "updated_replicas": after.updated_replicas}
-    only_progress = replace(before, conditions=_without_messages(before), **counts) == replace(
-        after, conditions=_without_messages(after)
+    only_progress = replace(before, conditions=_without_messages(before, PROGRESS), **counts) == replace(
+        after, conditions=_without_messages(after, PROGRESS)
     )
     return written_at + PROGRESS_SECONDS if only_progress else written_at
 
 
-def _without_messages(status: ServerGroupStatus) -> tuple[Condition, ...]:
-    return tuple(replace(c, message="") if c.type in PROGRESS else c for c in status.conditions)
+def _without_messages(status: ServerGroupStatus, kinds: tuple[str, ...]) -> tuple[Condition, ...]:
+    return tuple(replace(c, message="") if c.type in kinds else c for c in status.conditions)
 
 
 def group_events(o: GroupObservation, plan: GroupPlan) -> tuple[Note, ...]:

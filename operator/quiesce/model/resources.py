@@ -158,6 +158,10 @@ class ServerGroupStatus(Narrow, frozen=True):
     restart_requested_at: datetime | None = None
     conditions: tuple[Condition, ...] = ()
 
+    def holding(self, kind: str) -> Condition | None:
+        """The condition, if it is True."""
+        return next((c for c in self.conditions if c.type == kind and c.status == "True"), None)
+
 
 class ServerGroup(Narrow, frozen=True, dict=True):
     metadata: OwnMetadata
