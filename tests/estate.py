@@ -257,7 +257,7 @@ class Estate:
     def wait_serving(self, servers: set[str], service: str = "shop", timeout: float = 10) -> None:
         wait(f"{service} sends requests to {servers}", lambda: self.endpoints(service) == servers, timeout)
 
-    def wait_state(self, server: str, state: str, timeout: float = 60) -> None:
+    def wait_state(self, server: str, state: str, timeout: float = 120) -> None:
         wait(f"{server} is {state}", lambda: self.state(server) == state, timeout)
 
     def wait_ready(self, group: str, replicas: int = 3, timeout: float = 180) -> None:

@@ -50,7 +50,7 @@ def test_a_roll_with_a_surge_never_leaves_fewer_to_serve(shop: Estate, load: Loa
     pods = {name: shop.pod_uid(name) for name in ("shop-0", "shop-1", "shop-2")}
     shop.group("shop", version=1, max_unavailable=0, max_surge=1)
     with Watcher(lambda: len(shop.endpoints())) as serving, Watcher(lambda: shop.get("sg", "shop")) as groups:
-        wait("there is one more", lambda: shop.state("shop-3") == "Running", 60)
+        wait("there is one more", lambda: shop.state("shop-3") == "Running", 120)
         wait("the one more is gone", lambda: shop.get("aps", "shop-3") is None, 240)
         shop.wait_ready("shop")
         wait("nothing is left to do", lambda: shop.condition("sg", "shop", "Reconciling")["status"] == "False", 10)
