@@ -1132,7 +1132,7 @@ def overdue(seconds_over: float = 10, **changes: Any) -> Any:
 
 def node(ready: str = "Unknown", *taints: str) -> Node:
     conditions = (Condition("Ready", ready),)
-    return Node(Metadata("node-2"), NodeSpec(tuple(Taint(key) for key in taints)), NodeStatus(conditions))
+    return Node(Metadata("node-2"), NodeSpec(tuple(Taint(key) for key in taints)), NodeStatus(conditions=conditions))
 
 
 def not_gone(at: Any, admin: Any, known: NodeSays | None) -> Observation:

@@ -108,12 +108,12 @@ class Servers:
         waits = pod is None and names.SURGE in server.metadata.annotations
         if group and (waits or observation.template_has_changed):
             others = tuple(member for member in members_of(self._world, group) if member.name != server.metadata.name)
-            refused = notes.refusal is not None and isinstance(notes.refusal.act, acts.CreatePod)
+            is_refused = notes.refusal is not None and isinstance(notes.refusal.act, acts.CreatePod)
             observation = replace(
                 observation,
                 has_room=has_room(group, Member(server, pod), others, observation.now),
                 is_dispensable=waits and is_dispensable(group, others),
-                gives_way=waits and gives_way(group, others, observation.now, refused=refused),
+                gives_way=waits and gives_way(group, others, observation.now, refused=is_refused),
             )
         if pod is None:
             await self._admins.drop(server)

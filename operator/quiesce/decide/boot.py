@@ -91,7 +91,7 @@ def _waiting_for_server(o: Observation, container: ContainerStatus) -> ServerPla
 
 def _overdue(o: Observation, container: ContainerStatus) -> ServerPlan:
     pod, report = cast("Pod", o.pod), cast("Report", o.admin)
-    log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name}"
+    log = _log_command(pod, container)
     message = f"the server has reported {report.server_state!r} for {BOOT_OVERDUE_SECONDS} s: see `{log}`"
     return ServerPlan("Starting", "BootOverdue", message, stalled="BootOverdue", wake=SLOW_BOOT_POLL_SECONDS)
 
@@ -158,7 +158,7 @@ def _waiting_for_init(o: Observation, pod: Pod, init: ContainerStatus) -> Server
     up_for = _up_for(o, init)
     if up_for < BOOT_STALLED_SECONDS:
         return replace(BOOTING, wake=BOOT_STALLED_SECONDS - up_for)
-    log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {init.name}"
+    log = _log_command(pod, init)
     message = f"waiting for init container {init.name}, which has run for {BOOT_STALLED_SECONDS} s: see `{log}`"
     return ServerPlan("Pending", "InitContainerRunning", message, stalled="InitContainerRunning")
 
@@ -176,8 +176,8 @@ def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[st
     if reason == CRASH_LOOP:
         end = container.last_state.terminated
         how = f" ({end.reason}, exit code {end.exit_code})" if end else ""
-        log = f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name} --previous"
-        return reason, f"container {container.name} exits repeatedly{how}: see `{log}`"
+        log = _log_command(pod, container)
+        return reason, f"container {container.name} exits repeatedly{how}: see `{log} --previous`"
     if reason == IMAGE_PULL:
         cause = waiting.message.rsplit("ErrImagePull: ", 1)[-1]
         return reason, f"container {container.name}: image {container.image} can't be pulled: {cause}"
@@ -186,3 +186,7 @@ def _trouble(pod: Pod, container: ContainerStatus, waiting: Waiting) -> tuple[st
 
 def _statuses(pod: Pod) -> tuple[ContainerStatus, ...]:
     return (*pod.status.init_container_statuses, *pod.status.container_statuses)
+
+
+def _log_command(pod: Pod, container: ContainerStatus) -> str:
+    return f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {container.name}"

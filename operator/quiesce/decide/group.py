@@ -174,7 +174,7 @@ def _updates(o: GroupObservation, wanted: list[Member], serving: set[str], surge
             spec = replace(spec, template=own.template, admin=own.admin)
         elif costs:
             room -= 1
-        unproven |= not proven and has_same_pod(own if keeps else target, target)
+        unproven |= not proven and (not keeps or has_same_pod(own, target))
         if member.server.metadata.deletion_timestamp is None and _differs(member, spec, o.group, surge=is_surge):
             acts.append(ApplyServer(_manifest(o.group, member.name, spec, surge=is_surge)))
     return acts

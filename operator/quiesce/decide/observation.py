@@ -90,7 +90,8 @@ def node_says(node: Node | None) -> NodeSays:
         return NodeSays(is_off=True, is_ready=False, words="no longer exists")
     if any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
         return NodeSays(is_off=True, is_ready=False, words=f"has the taint {OUT_OF_SERVICE}")
-    ready = next((condition.status for condition in node.status.conditions if condition.type == "Ready"), "Unknown")
+    condition = node.status.condition("Ready")
+    ready = condition.status if condition else "Unknown"
     words = "is Ready" if ready == "True" else f"does not respond (Ready is {ready})"
     return NodeSays(is_off=False, is_ready=ready == "True", words=words)
 

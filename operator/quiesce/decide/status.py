@@ -131,7 +131,7 @@ def worth_writing(before: AppServerStatus, after: AppServerStatus) -> bool:
     generation until the server has settled, or is stalled and the spec may have been changed to fix it.
     """
     same = replace(before, server=after.server, active_requests=after.active_requests)
-    if after.state not in SETTLED and not any(c.type == "Stalled" and c.status == "True" for c in after.conditions):
+    if after.state not in SETTLED and not after.holding("Stalled"):
         same = replace(same, observed_generation=after.observed_generation, conditions=_generation_aside(before, after))
     return same != after
 

@@ -81,6 +81,20 @@ class Condition(Narrow, frozen=True):
     observed_generation: int = 0
 
 
+class Conditioned(Narrow, frozen=True, kw_only=True):
+    """A status with conditions, one of each type."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    def condition(self, kind: str) -> Condition | None:
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def holding(self, kind: str) -> Condition | None:
+        """The condition, if it is True."""
+        found = self.condition(kind)
+        return found if found and found.status == "True" else None
+
+
 class ContainerPort(Narrow, frozen=True):
     container_port: int
     name: str = ""
@@ -139,13 +153,12 @@ class PodIP(Narrow, frozen=True):
     ip: str = ""
 
 
-class PodStatus(Narrow, frozen=True):
+class PodStatus(Conditioned, frozen=True):
     phase: str = ""
     reason: str = ""
     message: str = ""
     pod_ip: str = msgspec.field(name="podIP", default="")
     pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
-    conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
 
@@ -177,11 +190,10 @@ class Pod(Narrow, frozen=True):
         return ready is not None and ready.status == "False"
 
     def condition(self, kind: str) -> Condition | None:
-        return next((condition for condition in self.status.conditions if condition.type == kind), None)
+        return self.status.condition(kind)
 
     def holds(self, kind: str) -> bool:
-        condition = self.condition(kind)
-        return condition is not None and condition.status == "True"
+        return self.status.holding(kind) is not None
 
 
 class Taint(Narrow, frozen=True):
@@ -192,8 +204,8 @@ class NodeSpec(Narrow, frozen=True):
     taints: tuple[Taint, ...] = ()
 
 
-class NodeStatus(Narrow, frozen=True):
-    conditions: tuple[Condition, ...] = ()
+class NodeStatus(Conditioned, frozen=True):
+    pass
 
 
 class Node(Narrow, frozen=True):

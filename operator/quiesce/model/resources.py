@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quiesce.model.objects import Condition, Narrow, OwnMetadata
+from quiesce.model.objects import Conditioned, Narrow, OwnMetadata
 
 DesiredState = Literal["Running", "Suspended", "Stopped"]
 # How a server that is being stopped leaves its Services: by its gate, or by the deletion of its pod.
@@ -73,7 +73,7 @@ class ServerSays(Narrow, frozen=True):
     server_state: str = ""
 
 
-class AppServerStatus(Narrow, frozen=True):
+class AppServerStatus(Conditioned, frozen=True):
     state: State | None = None
     observed_generation: int = NOT_OBSERVED
     accepted_suspend: str | None = None
@@ -82,15 +82,6 @@ class AppServerStatus(Narrow, frozen=True):
     active_requests: int | None = None
     suspend: Drain | None = None
     last_drain: LastDrain | None = None
-    conditions: tuple[Condition, ...] = ()
-
-    def condition(self, kind: str) -> Condition | None:
-        return next((condition for condition in self.conditions if condition.type == kind), None)
-
-    def holding(self, kind: str) -> Condition | None:
-        """The condition, if it is True."""
-        found = self.condition(kind)
-        return found if found and found.status == "True" else None
 
 
 class AppServer(Narrow, frozen=True):
@@ -146,7 +137,7 @@ class ServerGroupSpec(Narrow, frozen=True):
     service: GroupService | None = None
 
 
-class ServerGroupStatus(Narrow, frozen=True):
+class ServerGroupStatus(Conditioned, frozen=True):
     observed_generation: int = NOT_OBSERVED
     # None: not counted yet. A zero is written.
     replicas: int | None = None
@@ -156,11 +147,6 @@ class ServerGroupStatus(Narrow, frozen=True):
     selector: str = ""
     accepted_suspend: str | None = None
     restart_requested_at: datetime | None = None
-    conditions: tuple[Condition, ...] = ()
-
-    def holding(self, kind: str) -> Condition | None:
-        """The condition, if it is True."""
-        return next((c for c in self.conditions if c.type == kind and c.status == "True"), None)
 
 
 class ServerGroup(Narrow, frozen=True, dict=True):
